@@ -1,0 +1,49 @@
+# Two commands: make demo (see it work) and make test (check it). Each installs what is missing first.
+SHELL := /bin/bash
+PYTHON := /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+APT_PACKAGES := python3-venv python3-nftables python3-bpfcc bpftool nftables iproute2 conntrack ipset iptables
+# The installed package maps calico_debug to core/, agent/ and cli/; linters want one plain tree.
+TREE := build/tree
+
+.PHONY: setup demo test test-kernel bench lint format clean
+
+setup: $(VENV)/.complete
+
+$(VENV)/.complete: setup.cfg pyproject.toml Makefile tests/tools/install_system_packages.sh
+	@tests/tools/install_system_packages.sh $(APT_PACKAGES)
+	@test -x $(BIN)/python || $(PYTHON) -m venv --system-site-packages $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip 'setuptools>=77' wheel
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[agent,dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m tests.lab.demo
+
+test: setup
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-kernel: setup
+	@$(BIN)/python -m pytest -m slow
+
+bench: setup
+	@$(BIN)/python -m tests.bench
+
+lint: setup $(TREE)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@cd $(TREE) && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../setup.cfg --cache-dir ../../.mypy_cache -p calico_debug
+	@PYTHONPATH=$(TREE) $(BIN)/lint-imports --config setup.cfg --no-cache
+
+format: setup
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+.PHONY: $(TREE)
+$(TREE):
+	@rm -rf $(TREE) && mkdir -p $(TREE)/calico_debug
+	@ln -s $(CURDIR)/core/* $(TREE)/calico_debug/
+	@ln -s $(CURDIR)/agent $(CURDIR)/cli $(TREE)/calico_debug/
+
+clean:
+	@rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

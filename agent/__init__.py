@@ -1,0 +1,1 @@
+"""The privileged part: evidence read from the node that this process runs on."""

@@ -1,0 +1,1 @@
+"""The command line: unprivileged, on top of the core."""

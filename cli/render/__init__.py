@@ -1,0 +1,1 @@
+"""Renderers: pure functions from an explanation to text."""

@@ -1,0 +1,1 @@
+"""Where evidence comes from. A live node and a bundle on disk are two sources of the same verbatim evidence."""

@@ -1,0 +1,129 @@
+"""The Kubernetes and Calico objects that give packets their names. Read from lists as ``kubectl get -A -o json`` prints.
+
+Only what the project uses is kept; ``spec`` of policies stays as the API has it, since rules are quoted from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod. ``ports`` maps (protocol name in upper case, container port name) to the number."""
+
+    namespace: str
+    name: str
+    node: str
+    addresses: tuple[Address, ...]
+    host_network: bool = False
+    phase: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    service_account: str = ""
+    ports: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    container_ports: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """One port of a service; ``node_port`` is 0 when there is none; ``protocol`` is "TCP", "UDP" or "SCTP"."""
+
+    name: str
+    protocol: str
+    port: int
+    target_port: int | str
+    node_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One endpoint of a service port, from its EndpointSlices. ``port`` is after service translation."""
+
+    address: Address
+    port: int
+    protocol: str
+    port_name: str
+    ready: bool
+    node: str = ""
+    pod: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service with every address that reaches it. ``type`` is ClusterIP, NodePort, LoadBalancer or ExternalName."""
+
+    namespace: str
+    name: str
+    type: str
+    cluster_addresses: tuple[Address, ...]
+    ports: tuple[ServicePort, ...]
+    external_addresses: tuple[Address, ...] = ()
+    load_balancer_addresses: tuple[Address, ...] = ()
+    backends: tuple[Backend, ...] = ()
+    internal_policy: str = "Cluster"
+    external_policy: str = "Cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node with its own addresses (InternalIP first) and the addresses of its tunnels, where annotations give them."""
+
+    name: str
+    addresses: tuple[Address, ...]
+    tunnel_addresses: tuple[Address, ...] = ()
+    pod_cidrs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyObject:
+    """A policy of any kind as the API has it.
+
+    ``kind`` is NetworkPolicy or GlobalNetworkPolicy (Calico's), KubernetesNetworkPolicy, ClusterNetworkPolicy,
+    AdminNetworkPolicy, BaselineAdminNetworkPolicy, or a Staged… kind; ``name`` is what kubectl shows.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    tier: str
+    order: float | None
+    spec: Mapping[str, Any]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A tier; ``default_action`` is Deny or Pass."""
+
+    name: str
+    order: float | None
+    default_action: str = "Deny"
+
+
+@dataclass(frozen=True, slots=True)
+class HostEndpoint:
+    """A host endpoint; ``interface`` is "*" for every interface of the node, "" when only addresses are expected."""
+
+    name: str
+    node: str
+    interface: str
+    expected_addresses: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Every object that was found. ``missing`` lists the resources that evidence did not have, for the user."""
+
+    pods: Sequence[Pod] = ()
+    services: Sequence[Service] = ()
+    nodes: Sequence[Node] = ()
+    policies: Sequence[PolicyObject] = ()
+    tiers: Sequence[Tier] = ()
+    host_endpoints: Sequence[HostEndpoint] = ()
+    missing: tuple[str, ...] = ()

@@ -1,0 +1,184 @@
+"""The answer: contract 3, ``apiVersion: calico-debug/v1``, ``kind: FlowExplanation``.
+
+Field names in `to_dict` output are a public interface (docs/json.md, checked by a test against this module).
+An optional field that is None, empty or () is left out of the JSON, apart from ``steps``, ``findings`` and ``advice``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+API_VERSION = "calico-debug/v1"
+KIND = "FlowExplanation"
+
+VERDICTS = ("allowed", "denied", "rejected", "undetermined")
+
+REASONS: Mapping[str, str] = {
+    "rule": "a rule of a policy decided",
+    "end-of-tier": "a tier has policies for the pod, none of their rules matched, and the tier's default is to deny",
+    "profile": "no tier decided; the pod's profile allowed",
+    "no-profile": "no tier decided and no profile allowed",
+    "no-policy": "no policy applies to either end on this path",
+    "established": "conntrack knows the connection, policy is not asked again",
+    "failsafe": "a failsafe port of a host endpoint",
+    "no-endpoints": "the service has no ready endpoints",
+    "service-port": "the service address has no such port, or no service has the address",
+    "source-ranges": "the load balancer's source ranges do not include the client",
+    "rpf": "the reverse path of the source address is not the interface it came from (anti-spoofing)",
+    "unknown-interface": "the interface begins like a workload's but has no endpoint in Calico",
+    "endpoint-disabled": "the endpoint is administratively down",
+    "host-default": "DefaultEndpointToHostAction, for a pod that speaks to its own node",
+    "host-to-own-pod": "a node's traffic to its own pods is never policed",
+    "ct-invalid": "conntrack finds the packet invalid",
+    "encapsulation": "encapsulated traffic from a workload, or from a node that is not allowed to send it",
+    "service-loop": "the destination is in a service range and no service took it (service loop prevention)",
+    "no-route": "the routing table has no way there, or says to discard",
+    "not-forwarding": "the node does not forward packets",
+    "not-calico": "a rule outside Calico's tables decided",
+    "missing-evidence": "a part of the path could not be read",
+    "not-understood": "a rule on the path could not be evaluated and matters",
+    "alternatives": "the outcome depends on something open: a backend, a rate, a port that was not given",
+}
+"""Every value of ``decision.reason`` with its meaning; docs/json.md has the same table."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRef:
+    """The API object a user would get with kubectl. ``kind`` may also be Profile; ``namespace`` is "" for global."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRef:
+    """A rule of a policy: ``index`` counts the object's rules of that direction from 0, None when it is not known."""
+
+    action: str
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What in the kernel shows it. ``counter`` is packets at the time the evidence was taken."""
+
+    table: str = ""
+    chain: str = ""
+    handle: int | None = None
+    comment: str = ""
+    rule_id: str = ""
+    counter: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The one place that decided. ``direction`` is the pod's own view: "egress" is leaving the pod."""
+
+    node: str
+    dataplane: str
+    reason: str
+    direction: str = ""
+    tier: str = ""
+    policy: PolicyRef | None = None
+    rule: RuleRef | None = None
+    detail: str = ""
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened to the packet, in the order the packet meets them.
+
+    ``stage`` says where: "source", "service", "egress", "ingress", "host", "routing", "nat", "conntrack", "wire",
+    "reply", "netfilter". ``hypothetical`` marks what would have happened had an earlier denial not ended the flow.
+    """
+
+    node: str
+    stage: str
+    action: str
+    detail: str
+    direction: str = ""
+    tier: str = ""
+    policy: PolicyRef | None = None
+    rule: RuleRef | None = None
+    evidence: Evidence | None = None
+    hypothetical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """One of the three witnesses. ``at`` is RFC 3339 UTC, or "" when evidence does not say."""
+
+    verdict: str
+    node: str
+    detail: str
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to know beyond the verdict. ``severity`` is "error", "warning" or "info"."""
+
+    code: str
+    severity: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What would change the outcome, in words, with a manifest where one can be given."""
+
+    message: str
+    manifest: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEnd:
+    """An end of the flow as shown. ``service`` has namespace, name and port."""
+
+    ip: str
+    port: int | None = None
+    pod: Mapping[str, str] | None = None
+    service: Mapping[str, Any] | None = None
+    node: str = ""
+    interface: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOutcome:
+    """One backend of a service, with the verdict for a connection that the service sends there."""
+
+    ip: str
+    port: int | None
+    verdict: str
+    pod: Mapping[str, str] | None = None
+    node: str = ""
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewConnection:
+    """What a new connection between the same ends would meet, when the asked one exists already."""
+
+    verdict: str
+    decision: Decision | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowExplanation:
+    """The whole answer for one flow."""
+
+    protocol: str
+    source: FlowEnd
+    destination: FlowEnd
+    verdict: str
+    decision: Decision | None = None
+    backends: tuple[BackendOutcome, ...] = ()
+    new_connection: NewConnection | None = None
+    steps: tuple[Step, ...] = ()
+    witnesses: Mapping[str, Witness] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    advice: tuple[Advice, ...] = ()

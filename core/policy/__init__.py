@@ -1,0 +1,1 @@
+"""Calico's and Kubernetes' policy objects, and their names in the dataplane."""

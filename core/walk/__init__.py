@@ -1,0 +1,1 @@
+"""The walk: one packet through everything that the kernel of a node would run."""
