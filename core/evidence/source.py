@@ -7,7 +7,9 @@ with and returns its output, so that everything behind this interface is one pie
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from calico_debug.model.conntrack import Tuple
 
 
 class NetlinkDump(Protocol):
@@ -46,6 +48,19 @@ class NodeEvidence(Protocol):
 
     def read(self, file: str) -> bytes:
         """The verbatim content. Raises `calico_debug.errors.MissingEvidence` naming file, node and remedy."""
+
+
+@runtime_checkable
+class PointLookups(Protocol):
+    """What a live `NodeEvidence` also offers, so that one flow costs one lookup and not a whole table."""
+
+    def find_connection(self, wanted: Tuple) -> bytes:
+        """Lines of ``conntrack.txt`` among which is the connection that has ``wanted`` as one of its directions; b""
+        when conntrack has none. Raises `calico_debug.errors.EvidenceError`.
+        """
+
+    def read_sysctl(self, key: str) -> str | None:
+        """The value of one sysctl, None when this kernel has none of that name."""
 
 
 class EvidenceSource(Protocol):

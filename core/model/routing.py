@@ -75,7 +75,8 @@ class RoutingRule:
     """One policy-routing rule (``ip rule``). ``action`` is lookup, blackhole, unreachable, prohibit, goto or nop.
 
     ``table`` is the name that ``ip`` prints (local, main, default or a number). A mark matches when
-    ``packet mark & mark_mask == mark``. ``unknown`` names selectors that this version does not understand.
+    ``packet mark & mark_mask == mark``. ``goto`` is the priority that action goto goes on at. ``unknown`` names
+    selectors that this version does not understand.
     """
 
     priority: int
@@ -90,6 +91,7 @@ class RoutingRule:
     outgoing: str = ""
     inverted: bool = False
     suppress_prefix_length: int | None = None
+    goto: int | None = None
     unknown: tuple[str, ...] = ()
 
 

@@ -1,0 +1,42 @@
+"""What a bundle holds: the file names of contract 1 and the command that writes each (docs/bundle.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+NODE_COMMANDS: Mapping[str, str] = {
+    "nft-ruleset.json": "nft -j list ruleset",
+    "ip-addr.json": "ip -j -d addr",
+    "ip-link.json": "ip -j -d link",
+    "ip-neigh.json": "ip -j neigh",
+    "ip-route-all.json": "ip -j route show table all",
+    "ip-rule.json": "ip -j rule",
+    "ip6-route-all.json": "ip -6 -j route show table all",
+    "ip6-rule.json": "ip -6 -j rule",
+    "conntrack.txt": "conntrack -L",
+    "conntrack6.txt": "conntrack -L -f ipv6",
+    "sysctl.txt": "sysctl -a",
+    "felix-env.txt": "env",
+}
+"""Files of ``nodes/<node>/`` and the command, run in the node's network namespace, whose standard output they are."""
+
+CLUSTER_FILES: tuple[str, ...] = (
+    "pods.json",
+    "services.json",
+    "endpointslices.discovery.k8s.io.json",
+    "nodes.json",
+    "namespaces.json",
+)
+"""The lists without which a trace cannot name pods, services and nodes; policies come in files of their own kinds."""
+
+
+def remedy(file: str) -> str:
+    """How to get a node's file, for a message."""
+    command = NODE_COMMANDS.get(file)
+    return f"write it with `{command}` on the node" if command else "record it on the node"
+
+
+def cluster_remedy(file: str) -> str:
+    """How to get a list of cluster objects, for a message."""
+    resource = file.removesuffix(".json")
+    return f"write it with `kubectl get {resource} -A -o json`"

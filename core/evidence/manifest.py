@@ -1,0 +1,77 @@
+"""The bundle's ``manifest.json``: what was recorded, when, and what failed. A bundle without one works too.
+
+{"apiVersion": "calico-debug/v1", "kind": "Bundle", "takenAt": RFC 3339, "tool": "calico-debug 0.1",
+ "files": {"nodes/n1/ip-addr.json": {"status": "ok" or the error's text, "takenAt": RFC 3339}},
+ "redactions": [text]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+API_VERSION = "calico-debug/v1"
+KIND = "Bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """What the manifest says of one file; ``error`` is "" when it was recorded without one."""
+
+    error: str = ""
+    taken_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest as far as it could be understood; ``notes`` says what could not."""
+
+    taken_at: str = ""
+    tool: str = ""
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    redactions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """The manifest from its bytes. Never raises: what is wrong with it is a note, the other files stay usable."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return Manifest(notes=(f"manifest.json is not JSON ({error}): it is ignored",))
+    if not isinstance(document, dict):
+        return Manifest(notes=("manifest.json is not an object: it is ignored",))
+    notes = []
+    version, kind = document.get("apiVersion"), document.get("kind")
+    if (version, kind) != (API_VERSION, KIND):
+        notes.append(
+            f"manifest.json is {kind} of {version}, this version knows {KIND} of {API_VERSION}: "
+            "what it says may be misread"
+        )
+    return Manifest(
+        taken_at=_text(document.get("takenAt")),
+        tool=_text(document.get("tool")),
+        files=_files(document.get("files")),
+        redactions=_redactions(document.get("redactions")),
+        notes=tuple(notes),
+    )
+
+
+def _files(value: object) -> Mapping[str, FileRecord]:
+    records = {}
+    for name, entry in value.items() if isinstance(value, dict) else ():
+        if isinstance(entry, dict):
+            status = _text(entry.get("status"))
+            records[name] = FileRecord("" if status == "ok" else status, _text(entry.get("takenAt")))
+    return records
+
+
+def _redactions(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        return ()
+    return tuple(entry if isinstance(entry, str) else json.dumps(entry) for entry in value)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,240 @@
+"""One node's state: its evidence decoded as far as a question needs it, and no further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from ipaddress import ip_network
+from typing import TypeVar
+
+from calico_debug.decode.conntrack import DecodedConnections, decode_connections
+from calico_debug.decode.environment import decode_environment
+from calico_debug.decode.iproute import decode_addresses, decode_interfaces, decode_routes, decode_rules
+from calico_debug.decode.sysctl import decode_sysctl
+from calico_debug.errors import EvidenceError, MissingEvidence
+from calico_debug.evidence.source import NodeEvidence, PointLookups
+from calico_debug.model.conntrack import Connection, Tuple
+from calico_debug.model.nft import Ruleset
+from calico_debug.model.routing import Address, Interface, InterfaceAddress, NextHop, Route, Routing, RoutingRule
+from calico_debug.state.cni import plugin_hint
+
+Decoded = TypeVar("Decoded")
+
+CONNTRACK_FILES = {4: "conntrack.txt", 6: "conntrack6.txt"}
+RULE_FILES = {4: "ip-rule.json", 6: "ip6-rule.json"}
+
+DEFAULT_RULES: Mapping[int, tuple[tuple[int, str], ...]] = {
+    4: ((0, "local"), (32766, "main"), (32767, "default")),
+    6: ((0, "local"), (32766, "main")),
+}
+"""(priority, table) that the kernel starts with: net/ipv4/fib_rules.c, fib_default_rules_init; net/ipv6/fib6_rules.c."""
+
+
+class NodeState:
+    """What a node holds, typed, each part read and decoded once, when first asked for.
+
+    Interfaces, addresses, routes and rules of the firewall raise `EvidenceError` when they cannot be had: nothing can
+    be said without them. Sysctls, connections and Felix's settings are then absent (None or empty), and `notes`, which
+    grows as parts are read, says so.
+    """
+
+    def __init__(self, evidence: NodeEvidence) -> None:
+        self._evidence = evidence
+        self._notes: dict[str, None] = {}
+        self._found: dict[Tuple, Connection | None] = {}
+        self._connections: dict[int, Sequence[Connection]] = {}
+        self._index: dict[int, Mapping[Tuple, Connection]] = {}
+        self._routing: dict[int, Routing] = {}
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self._evidence.name
+
+    @property
+    def origin(self) -> str:
+        """Where its evidence is from, for messages."""
+        return self._evidence.origin
+
+    @property
+    def taken_at(self) -> str:
+        """When its evidence was taken, RFC 3339 UTC; "" when unknown."""
+        return self._evidence.taken_at
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Evidence found missing or undecodable so far, and what is assumed instead. One sentence each."""
+        return tuple(self._notes)
+
+    @cached_property
+    def ruleset(self) -> Ruleset:
+        """The node's nf_tables: asked for rule by rule where evidence is live, else from ``nft-ruleset.json``."""
+        # The decoders of rules are the heaviest import of all; questions about names and routes do without.
+        from calico_debug.state.ruleset import KernelRuleset, RecordedRuleset
+
+        if self._evidence.nftables is not None:
+            return KernelRuleset(self._evidence.nftables)
+        return RecordedRuleset(self._evidence.read("nft-ruleset.json"))
+
+    @cached_property
+    def interfaces(self) -> Mapping[str, Interface]:
+        """Interfaces by name. Raises `EvidenceError`."""
+        try:
+            return {link.name: link for link in self._decoded("ip-link.json", decode_interfaces)}
+        except MissingEvidence:
+            return {link.name: link for link in self._decoded("ip-addr.json", decode_interfaces)}
+
+    @cached_property
+    def interfaces_by_index(self) -> Mapping[int, Interface]:
+        """Interfaces by their number in this node. Raises `EvidenceError`."""
+        return {link.index: link for link in self.interfaces.values()}
+
+    @cached_property
+    def addresses(self) -> Sequence[InterfaceAddress]:
+        """The node's own addresses, in the order of its interfaces. Raises `EvidenceError`."""
+        return self._decoded("ip-addr.json", decode_addresses)
+
+    def is_local(self, address: Address) -> bool:
+        """Whether the node takes packets to ``address`` for itself: a local route covers it. Raises `EvidenceError`."""
+        local = self.routing(address.version).tables.get("local", ())
+        covering = [route for route in local if address in route.destination]
+        if not covering:
+            return False
+        return max(covering, key=lambda route: route.destination.prefixlen).type == "local"
+
+    def routing(self, family: int) -> Routing:
+        """Policy-routing rules and routes of ``family`` 4 or 6. Raises `EvidenceError`."""
+        if family not in self._routing:
+            tables: dict[str, list[Route]] = {}
+            for route in self._routes(family):
+                tables.setdefault(route.table, []).append(route)
+            self._routing[family] = Routing(self._rules(family), tables)
+        return self._routing[family]
+
+    def sysctl(self, key: str) -> str | None:
+        """A sysctl's value as text ("1"), None when evidence does not have it."""
+        if isinstance(self._evidence, PointLookups):
+            return self._evidence.read_sysctl(key)
+        return self._sysctls.get(key)
+
+    def connections(self, family: int) -> Sequence[Connection]:
+        """Every tracked connection of ``family`` 4 or 6, in the order of the listing."""
+        if family not in self._connections:
+            file = CONNTRACK_FILES[family]
+            decoded = self._optional(file, decode_connections, DecodedConnections(()), "no connection is known")
+            if decoded.undecodable:
+                self._note(
+                    f"{decoded.undecodable} lines of {file} of {self.origin} cannot be decoded, "
+                    f"the first is {decoded.example}"
+                )
+            self._connections[family] = decoded.connections
+        return self._connections[family]
+
+    def connection(self, wanted: Tuple) -> Connection | None:
+        """The connection that has ``wanted`` as its original or its reply direction, None when none is known."""
+        if isinstance(self._evidence, PointLookups):
+            return self._look_up(self._evidence, wanted)
+        family = wanted.source.version
+        if family not in self._index:
+            index: dict[Tuple, Connection] = {}
+            for connection in self.connections(family):
+                index.setdefault(connection.reply, connection)
+            # An original direction goes before another connection's reply, as it was there when that one began.
+            index.update((connection.original, connection) for connection in reversed(self.connections(family)))
+            self._index[family] = index
+        return self._index[family].get(wanted)
+
+    @cached_property
+    def felix(self) -> Mapping[str, str]:
+        """Felix's environment: FELIX_… name to value; empty when evidence does not have it."""
+        return self._optional("felix-env.txt", decode_environment, {}, "Felix's settings are not known")
+
+    def cni_hint(self) -> str:
+        """For a node without Calico: what seems to be there instead ("interface cilium_host looks like Cilium")."""
+        try:
+            interfaces = tuple(self.interfaces)
+        except EvidenceError:
+            interfaces = ()
+        try:
+            tables = tuple(table for _, table in self.ruleset.tables())
+        except EvidenceError:
+            tables = ()
+        return plugin_hint(interfaces, tables)
+
+    # ------------------------------------------------------------------------------------------------------ internals
+
+    @cached_property
+    def _sysctls(self) -> Mapping[str, str]:
+        return self._optional("sysctl.txt", decode_sysctl, {}, "the kernel's settings are not known")
+
+    def _note(self, text: str) -> None:
+        self._notes.setdefault(text)
+
+    def _what(self, file: str) -> str:
+        return f"{file} of {self.origin}"
+
+    def _decoded(self, file: str, decode: Callable[[bytes, str], Decoded]) -> Decoded:
+        return decode(self._evidence.read(file), self._what(file))
+
+    def _optional(self, file: str, decode: Callable[[bytes], Decoded], absent: Decoded, consequence: str) -> Decoded:
+        try:
+            data = self._evidence.read(file)
+        except EvidenceError as error:
+            self._note(f"{consequence}: {error}")
+            return absent
+        return decode(data)
+
+    def _look_up(self, evidence: PointLookups, wanted: Tuple) -> Connection | None:
+        if wanted not in self._found:
+            try:
+                decoded = decode_connections(evidence.find_connection(wanted))
+            except EvidenceError as error:
+                self._note(f"no connection is known: {error}")
+                return None
+            self._found[wanted] = next((c for c in decoded.connections if wanted in (c.original, c.reply)), None)
+        return self._found[wanted]
+
+    def _rules(self, family: int) -> Sequence[RoutingRule]:
+        file = RULE_FILES[family]
+        try:
+            rules = decode_rules(self._evidence.read(file), self._what(file), family)
+        except MissingEvidence as error:
+            self._note(f"the kernel's default routing rules are assumed: {error}")
+            return [RoutingRule(priority, family, table=table) for priority, table in DEFAULT_RULES[family]]
+        if any("l3mdev" in rule.unknown for rule in rules) and not self._has_vrf():
+            # The kernel adds this rule with the first VRF and never takes it away; it matches only in a VRF
+            # (net/core/fib_rules.c, fib_rule_match, and net/l3mdev/l3mdev.c, l3mdev_fib_rule_match).
+            return [rule for rule in rules if "l3mdev" not in rule.unknown]
+        return rules
+
+    def _has_vrf(self) -> bool:
+        return any(link.kind == "vrf" for link in self.interfaces.values())
+
+    def _routes(self, family: int) -> Sequence[Route]:
+        if family == 6 and "ip6-route-all.json" in self._evidence.files():
+            return self._all_routes("ip6-route-all.json", 6)
+        try:
+            routes = self._all_routes("ip-route-all.json", None)
+        except MissingEvidence as error:
+            if family == 6:
+                raise
+            return self._main_routes(error)
+        return [route for route in routes if route.destination.version == family]
+
+    def _all_routes(self, file: str, family: int | None) -> Sequence[Route]:
+        return decode_routes(self._evidence.read(file), self._what(file), family)
+
+    def _main_routes(self, missing: MissingEvidence) -> Sequence[Route]:
+        """Table main alone, and the table local that follows from the node's addresses."""
+        try:
+            main = self._all_routes("ip-route.json", 4)
+        except MissingEvidence:
+            raise missing from None
+        self._note(f"only routes of the tables main and local are known: {missing}")
+        local = [
+            Route(ip_network(owned.address), "local", "local", (NextHop(owned.interface),), scope="host")
+            for owned in self.addresses
+            if owned.address.version == 4
+        ]
+        loopback = Route(ip_network("127.0.0.0/8"), "local", "local", (NextHop("lo"),), scope="host")
+        return [*main, *local, loopback]
