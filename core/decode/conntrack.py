@@ -89,7 +89,10 @@ def decode_connection(line: str) -> Connection:
     )
 
 
-TUPLE_KEYS = frozenset("src dst sport dport srckey dstkey type code id zone-orig zone-reply packets bytes".split())
+TUPLE_KEYS = frozenset(
+    {"src", "dst", "sport", "dport", "srckey", "dstkey", "type", "code", "id", "zone-orig", "zone-reply"}
+    | {"packets", "bytes"}
+)
 
 
 def _sections(words: Iterator[str]) -> tuple[dict[str, str], dict[str, str], set[str], dict[str, str]]:

@@ -18,17 +18,21 @@ from calico_debug.model.routing import Address, Interface, InterfaceAddress, Net
 ANYWHERE: Mapping[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 ROUTE_KEYS = frozenset(
-    "type dst from tos nhid gateway via dev table protocol scope prefsrc metric flags nexthops "
-    # These change what is sent or accounted, not where it goes: realms, path metrics, lifetimes, the errno that an
-    # unreachable route answers with, details of the nexthop object that "gateway" and "nexthops" already show.
-    "flow metrics pref expires error cache ttl-propagate nh_info age users used src_realm".split()
+    {"type", "dst", "from", "tos", "nhid", "gateway", "via", "dev", "table", "scope", "prefsrc", "metric", "flags"}
+    | {"nexthops"}
+    # These change what is sent or accounted, not where it goes: who made the route, realms, path metrics, lifetimes,
+    # the errno of an unreachable route, details of the nexthop object that gateway and nexthops already show.
+    | {"protocol", "flow", "metrics", "pref", "expires", "error", "cache", "ttl-propagate", "nh_info", "age", "used"}
+    | {"users"}
 )
 """Keys of a route that are understood, or that cannot change the decision."""
 
 RULE_KEYS = frozenset(
-    "priority not src srclen dst dstlen fwmark fwmask iif iif_detached oif oif_detached table suppress_prefixlen "
-    # Who made the rule, the realms it sets, and whether a goto has a target, which the walk sees for itself.
-    "action goto nop protocol flow_from flow_to flow unresolved".split()
+    {"priority", "not", "src", "srclen", "dst", "dstlen", "fwmark", "fwmask", "iif", "oif", "table", "action", "goto"}
+    | {"nop", "suppress_prefixlen"}
+    # A detached interface does not exist, so its name matches nothing; "unresolved" is a goto without a target, which
+    # the walk sees for itself; the others say who made the rule and the realms that it sets.
+    | {"iif_detached", "oif_detached", "unresolved", "protocol", "flow_from", "flow_to", "flow"}
 )
 """Keys of a policy-routing rule that are understood, or that cannot change the decision."""
 
@@ -72,7 +76,7 @@ def decode_rules(data: bytes, what: str, family: int) -> Sequence[RoutingRule]:
 def _guarded(decode: Any, entry: Mapping[str, Any], what: str, kind: str) -> Any:
     try:
         return decode(entry)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         shown = str(dict(entry))
         shown = shown if len(shown) <= 160 else shown[:157] + "..."

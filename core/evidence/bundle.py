@@ -13,7 +13,7 @@ from typing import Protocol
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.contents import cluster_remedy, remedy
 from calico_debug.evidence.manifest import Manifest, read_manifest
-from calico_debug.evidence.source import EvidenceSource, NodeEvidence, NetlinkDump
+from calico_debug.evidence.source import EvidenceSource, NetlinkDump, NodeEvidence
 
 MEBIBYTE = 1 << 20
 
@@ -54,11 +54,13 @@ class DirectoryFiles:
     """A bundle that is a directory. Symbolic links may point within it, not out of it."""
 
     def __init__(self, root: Path, limits: Limits = LIMITS) -> None:
+        """Nothing is read yet."""
         self._root = root
         self._real = os.path.realpath(root)
         self._limits = limits
 
     def names(self, directory: str) -> Sequence[str]:
+        """See `BundleFiles`."""
         base = self._root / directory
         found: list[str] = []
         for parent, _, files in os.walk(base):
@@ -71,6 +73,7 @@ class DirectoryFiles:
         return sorted(found)
 
     def directories(self, directory: str) -> Sequence[str]:
+        """See `BundleFiles`."""
         try:
             with os.scandir(self._root / directory) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir())
@@ -82,6 +85,7 @@ class DirectoryFiles:
             ) from error
 
     def read(self, name: str) -> bytes | None:
+        """See `BundleFiles`."""
         path = self._root / name
         real = os.path.realpath(path)
         if os.path.commonpath([real, self._real]) != self._real:
@@ -108,44 +112,53 @@ class BundleNode:
     """What a bundle holds of one node; implements `NodeEvidence`."""
 
     def __init__(self, bundle: Bundle, name: str) -> None:
+        """Nothing is read yet."""
         self._bundle = bundle
         self._name = name
 
     @property
     def name(self) -> str:
+        """See `NodeEvidence`."""
         return self._name
 
     @property
     def origin(self) -> str:
+        """See `NodeEvidence`."""
         return f"{self._bundle.origin}, nodes/{self._name}"
 
     @property
     def taken_at(self) -> str:
+        """See `NodeEvidence`."""
         manifest = self._bundle.manifest
         record = manifest.files.get(f"nodes/{self._name}/nft-ruleset.json")
         return record.taken_at if record and record.taken_at else manifest.taken_at
 
     @property
     def nftables(self) -> NetlinkDump | None:
+        """See `NodeEvidence`."""
         return None
 
     def files(self) -> Sequence[str]:
+        """See `NodeEvidence`."""
         return self._bundle.names(f"nodes/{self._name}")
 
     def read(self, file: str) -> bytes:
+        """See `NodeEvidence`."""
         path = f"nodes/{self._name}/{file}"
-        return self._bundle.read(path, f"{remedy(file)} {self._name} and add it as {path}")
+        return self._bundle.read(path, f"{remedy(file, self._name)} and add it as {path}")
 
 
 class Bundle:
     """A bundle; implements `EvidenceSource`. ``notes`` says what is odd about it as a whole."""
 
     def __init__(self, origin: str, files: BundleFiles) -> None:
+        """Nothing is read yet."""
         self._origin = origin
         self._files = files
 
     @property
     def origin(self) -> str:
+        """See `EvidenceSource`."""
         return self._origin
 
     @cached_property
@@ -160,9 +173,11 @@ class Bundle:
         return self.manifest.notes
 
     def nodes(self) -> Sequence[str]:
+        """See `EvidenceSource`."""
         return self._files.directories("nodes")
 
     def node(self, name: str) -> NodeEvidence:
+        """See `EvidenceSource`."""
         nodes = self.nodes()
         if name not in nodes:
             held = f"it holds {', '.join(nodes)}" if nodes else "it holds no node"
@@ -172,9 +187,11 @@ class Bundle:
         return BundleNode(self, name)
 
     def cluster_files(self) -> Sequence[str]:
+        """See `EvidenceSource`."""
         return [name for name in self.names("cluster") if "/" not in name]
 
     def read_cluster(self, file: str) -> bytes:
+        """See `EvidenceSource`."""
         path = f"cluster/{file}"
         return self.read(path, f"{cluster_remedy(file)} and add it as {path}")
 

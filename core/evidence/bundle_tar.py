@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from calico_debug.errors import EvidenceError
 
@@ -20,19 +20,19 @@ CHUNK = 1 << 20
 def _gzip(stream: IO[bytes]) -> IO[bytes]:
     import gzip
 
-    return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+    return cast(IO[bytes], gzip.GzipFile(fileobj=stream))
 
 
 def _bzip2(stream: IO[bytes]) -> IO[bytes]:
     import bz2
 
-    return bz2.BZ2File(stream)  # type: ignore[return-value]
+    return bz2.BZ2File(stream)
 
 
 def _xz(stream: IO[bytes]) -> IO[bytes]:
     import lzma
 
-    return lzma.LZMAFile(stream)  # type: ignore[return-value]
+    return lzma.LZMAFile(stream)
 
 
 COMPRESSIONS: Mapping[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
@@ -75,7 +75,7 @@ class _Bounded(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         if size < 0 or size > max(CHUNK, self._limits.header):
             raise EvidenceError(
-                f"bundle {self._origin} has a header that claims {size} bytes: it is damaged or hostile; record it again"
+                f"bundle {self._origin} is damaged: a header claims {size} bytes; copy it again, or record it again"
             )
         self._check(self._stream.tell() + size)
         return self._stream.read(size)
@@ -96,6 +96,7 @@ class TarFiles:
     """Implements `calico_debug.evidence.bundle.BundleFiles` over an archive."""
 
     def __init__(self, path: Path, limits: Limits) -> None:
+        """Read the headers of every member, and refuse what is unsafe. Raises `EvidenceError`."""
         self._origin = str(path)
         self._limits = limits
         try:
@@ -112,14 +113,17 @@ class TarFiles:
             raise self._damaged(error) from error
 
     def names(self, directory: str) -> Sequence[str]:
+        """See `BundleFiles`."""
         prefix = f"{directory}/"
         return sorted(name.removeprefix(prefix) for name in self._members if name.startswith(prefix))
 
     def directories(self, directory: str) -> Sequence[str]:
+        """See `BundleFiles`."""
         names = (name.partition("/") for name in self.names(directory))
         return sorted({first for first, slash, _ in names if slash})
 
     def read(self, name: str) -> bytes | None:
+        """See `BundleFiles`."""
         member = self._members.get(name)
         if member is None:
             return None
@@ -156,7 +160,7 @@ class TarFiles:
                     stream.seek(0)
                 break
         bounded = _Bounded(stream, self._origin, self._limits)
-        return tarfile.open(fileobj=bounded, mode="r:")  # type: ignore[call-overload, no-any-return]
+        return tarfile.open(fileobj=bounded, mode="r:")
 
     def _index(self) -> dict[str, tarfile.TarInfo]:
         members: dict[str, tarfile.TarInfo] = {}
@@ -165,7 +169,7 @@ class TarFiles:
             count += 1
             if count > self._limits.members:
                 raise EvidenceError(
-                    f"bundle {self._origin} has more than {self._limits.members} members: it is no bundle; record it again"
+                    f"bundle {self._origin} has more than {self._limits.members} members: record it again"
                 )
             name = self._safe_name(member)
             if member.isdir():
@@ -205,7 +209,7 @@ class TarFiles:
 
 
 def _unwrapped(members: dict[str, tarfile.TarInfo]) -> dict[str, tarfile.TarInfo]:
-    """The members without the one directory that all of them are in, if they are in one that is not part of a bundle."""
+    """The members without the one directory that holds them all, unless that directory is a part of a bundle."""
     tops = {name.partition("/")[0] for name in members}
     if len(tops) != 1 or not all("/" in name for name in members):
         return members

@@ -30,10 +30,10 @@ CLUSTER_FILES: tuple[str, ...] = (
 """The lists without which a trace cannot name pods, services and nodes; policies come in files of their own kinds."""
 
 
-def remedy(file: str) -> str:
+def remedy(file: str, node: str) -> str:
     """How to get a node's file, for a message."""
     command = NODE_COMMANDS.get(file)
-    return f"write it with `{command}` on the node" if command else "record it on the node"
+    return f"write it with `{command}` on node {node}" if command else f"record it on node {node}"
 
 
 def cluster_remedy(file: str) -> str:

@@ -27,7 +27,9 @@ DEFAULT_RULES: Mapping[int, tuple[tuple[int, str], ...]] = {
     4: ((0, "local"), (32766, "main"), (32767, "default")),
     6: ((0, "local"), (32766, "main")),
 }
-"""(priority, table) that the kernel starts with: net/ipv4/fib_rules.c, fib_default_rules_init; net/ipv6/fib6_rules.c."""
+"""(priority, table) that the kernel starts with (net/ipv4/fib_rules.c, fib_default_rules_init; net/ipv6/fib6_rules.c,
+fib6_rules_net_init_net).
+"""
 
 
 class NodeState:
@@ -39,6 +41,7 @@ class NodeState:
     """
 
     def __init__(self, evidence: NodeEvidence) -> None:
+        """Nothing is read yet."""
         self._evidence = evidence
         self._notes: dict[str, None] = {}
         self._found: dict[Tuple, Connection | None] = {}
@@ -74,7 +77,7 @@ class NodeState:
 
         if self._evidence.nftables is not None:
             return KernelRuleset(self._evidence.nftables)
-        return RecordedRuleset(self._evidence.read("nft-ruleset.json"))
+        return self._decoded("nft-ruleset.json", RecordedRuleset.read)
 
     @cached_property
     def interfaces(self) -> Mapping[str, Interface]:
@@ -116,6 +119,11 @@ class NodeState:
         if isinstance(self._evidence, PointLookups):
             return self._evidence.read_sysctl(key)
         return self._sysctls.get(key)
+
+    def interface_sysctl(self, family: int, interface: str, key: str) -> str | None:
+        """``net.ipv4.conf.INTERFACE.KEY`` or its IPv6 twin; "all" and "default" are interfaces here, too."""
+        # sysctl(8) writes a dot in a name as a slash: net.ipv4.conf.vxlan/calico.rp_filter.
+        return self.sysctl(f"net.ipv{family}.conf.{interface.replace('.', '/')}.{key}")
 
     def connections(self, family: int) -> Sequence[Connection]:
         """Every tracked connection of ``family`` 4 or 6, in the order of the listing."""
