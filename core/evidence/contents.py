@@ -16,9 +16,11 @@ NODE_COMMANDS: Mapping[str, str] = {
     "conntrack.txt": "conntrack -L",
     "conntrack6.txt": "conntrack -L -f ipv6",
     "sysctl.txt": "sysctl -a",
-    "felix-env.txt": "env",
+    "felix-env.txt": "env | grep ^FELIX_",
 }
-"""Files of ``nodes/<node>/`` and the command, run in the node's network namespace, whose standard output they are."""
+"""Files of ``nodes/<node>/`` and the command whose standard output they are, run in the node's network namespace
+(Felix's environment: in its container).
+"""
 
 CLUSTER_FILES: tuple[str, ...] = (
     "pods.json",

@@ -129,13 +129,10 @@ class NodeState:
         """Every tracked connection of ``family`` 4 or 6, in the order of the listing."""
         if family not in self._connections:
             file = CONNTRACK_FILES[family]
-            decoded = self._optional(file, decode_connections, DecodedConnections(()), "no connection is known")
-            if decoded.undecodable:
-                self._note(
-                    f"{decoded.undecodable} lines of {file} of {self.origin} cannot be decoded, "
-                    f"the first is {decoded.example}"
-                )
-            self._connections[family] = decoded.connections
+            if file not in self._evidence.files():
+                file = CONNTRACK_FILES[4]  # conntrack -L without -f lists both families since 1.4.7
+            found = self._listed(file)
+            self._connections[family] = [c for c in found if c.original.source.version == family]
         return self._connections[family]
 
     def connection(self, wanted: Tuple) -> Connection | None:
@@ -174,6 +171,15 @@ class NodeState:
     @cached_property
     def _sysctls(self) -> Mapping[str, str]:
         return self._optional("sysctl.txt", decode_sysctl, {}, "the kernel's settings are not known")
+
+    def _listed(self, file: str) -> Sequence[Connection]:
+        decoded = self._optional(file, decode_connections, DecodedConnections(()), "no connection is known")
+        if decoded.undecodable:
+            self._note(
+                f"{decoded.undecodable} lines of {file} of {self.origin} cannot be decoded, "
+                f"the first is {decoded.example}"
+            )
+        return decoded.connections
 
     def _note(self, text: str) -> None:
         self._notes.setdefault(text)
