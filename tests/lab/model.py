@@ -53,7 +53,13 @@ class Pod:
         return (f"kns.{self.namespace}", f"ksa.{self.namespace}.{self.service_account}")
 
     def all_labels(self) -> dict[str, str]:
-        return {**self.labels, "projectcalico.org/namespace": self.namespace, "projectcalico.org/orchestrator": "k8s"}
+        """The pod's labels and those Calico adds."""
+        return {
+            **self.labels,
+            "projectcalico.org/namespace": self.namespace,
+            "projectcalico.org/orchestrator": "k8s",
+            "projectcalico.org/serviceaccount": self.service_account,
+        }
 
     def address(self, version: int) -> str:
         return self.v4 if version == 4 else self.v6
