@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os.path
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -67,9 +66,9 @@ class EndpointShape:
 
     def workload(self, pod: Pod) -> None:
         tiers = endpoint_tiers(self.model, pod.all_labels(), lambda p: not (p.pre_dnat or p.do_not_track))
-        for direction, prefix in (("ingress", "cali-tw-"), ("egress", "cali-fw-")):
-            drops = self._encapsulated() if direction == "egress" else []
-            self._chain("filter", prefix + pod.interface, tiers, pod.profiles, direction, drops=drops)
+        self._chain("filter", f"cali-tw-{pod.interface}", tiers, pod.profiles, "ingress")
+        drops = self._encapsulated()
+        self._chain("filter", f"cali-fw-{pod.interface}", tiers, pod.profiles, "egress", drops=drops)
 
     def host(self, endpoint: HostEndpoint) -> None:
         """The chains of one host endpoint: filter always, mangle and raw where policies of their kind exist."""
@@ -225,12 +224,20 @@ class EndpointShape:
         return rules
 
 
+def _common_prefix(texts: Sequence[str]) -> str:
+    """Of sorted texts, so that the first and the last tell."""
+    if not texts:
+        return ""
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(texts[0], texts[-1], strict=False))
+    return "".join(first for first, _ in alike)
+
+
 def dispatch_tree(
     name: str, interfaces: Sequence[str], match: str, prefix: str, end: list[NftRule]
 ) -> dict[str, list[NftRule]]:
     """Chains that choose by interface name: one child chain a next character that several names share."""
     ordered = sorted(interfaces)
-    common = os.path.commonpath(ordered)
+    common = _common_prefix(ordered)
     root: list[NftRule] = []
     chains: dict[str, list[NftRule]] = {}
     for start, group in itertools.groupby(ordered, key=lambda i: i[: len(common) + 1]):

@@ -16,6 +16,7 @@ from tests.lab.model import (
     Node,
     Pod,
     Policy,
+    PolicyKind,
     Rule,
     Selector,
     Service,
@@ -100,7 +101,8 @@ def _policies() -> tuple[Policy, ...]:
     threat = Selector("threat", ("yes",))
     log_deny = (Rule("Log"), Rule("Deny"))
     host = Selector("host", ("node2",))
-    g, n = "GlobalNetworkPolicy", "NetworkPolicy"
+    g: PolicyKind = "GlobalNetworkPolicy"
+    n: PolicyKind = "NetworkPolicy"
     return (
         Policy(
             g, "default-deny", "default", order=2000, selector=_namespaces("yaobank"), ingress=log_deny, egress=log_deny

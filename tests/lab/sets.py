@@ -74,9 +74,8 @@ class Sets:
 
     def _members(self, selector: Selector) -> list[str]:
         found = [p.address(self.version) for p in self.topology.pods if selector.matches(p.all_labels())]
-        for endpoint in self.model.host_endpoints:
-            if selector.matches(endpoint.labels):
-                found.append(self.topology.node(endpoint.node).address(self.version))
+        hosts = [endpoint.node for endpoint in self.model.host_endpoints if selector.matches(endpoint.labels)]
+        found += [self.topology.node(host).address(self.version) for host in hosts]
         for network_set in self.model.network_sets:
             if selector.matches(network_set.labels):
                 found += [net for net in network_set.nets if (":" in net) == (self.version == 6)]

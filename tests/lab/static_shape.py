@@ -1,4 +1,4 @@
-"""Chains that do not depend on policy: base chains, the cali-… chain of every hook, failsafes (felix/rules/static.go)."""
+"""Chains that do not depend on policy: base chains, those of the hooks, failsafes (felix/rules/static.go)."""
 
 from __future__ import annotations
 
