@@ -28,7 +28,7 @@ class RecordedTables:
     def __init__(self, objects: Sequence[Any], where: str) -> None:
         """Index the list behind ``nftables``; ``where`` names the file for messages."""
         self._where = where
-        self._tables: dict[tuple[str, str], None] = {}
+        self._tables: dict[tuple[str, str], bool] = {}
         self._chains: dict[Place, Chain] = {}
         self._raw_rules: dict[Place, list[dict[str, Any]]] = {}
         self._raw_sets: dict[Place, dict[str, Any]] = {}
@@ -44,6 +44,10 @@ class RecordedTables:
     def tables(self) -> Sequence[tuple[str, str]]:
         """(family, name) in the order of the listing."""
         return tuple(self._tables)
+
+    def dormant_tables(self) -> frozenset[tuple[str, str]]:
+        """Tables whose chains are not attached. Only nft 1.1 and later write that down."""
+        return frozenset(table for table, dormant in self._tables.items() if dormant)
 
     def chains(self) -> Sequence[Chain]:
         """Every chain, in the order of the listing."""
@@ -96,7 +100,8 @@ class RecordedTables:
         elif kind in ("set", "map"):
             self._raw_sets[content["family"], content["table"], content["name"]] = content
         elif kind == "table":
-            self._tables[content["family"], content["name"]] = None
+            flags = content.get("flags") or ()
+            self._tables[content["family"], content["name"]] = "dormant" in flags
 
 
 def decode_ruleset(text: bytes | str, where: str) -> RecordedTables:
