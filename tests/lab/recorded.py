@@ -89,7 +89,7 @@ _FREEZE = (
 
 def _database(capture: Path) -> str:
     names = [item["metadata"]["name"] for item in _items(capture, "pods") if item["metadata"]["namespace"] == "yaobank"]
-    return "yaobank/" + next(name for name in names if name.startswith("database"))
+    return "yaobank/" + next(str(name) for name in names if name.startswith("database"))
 
 
 def _namespaces(*names: str) -> Selector:
