@@ -97,10 +97,11 @@ class DirectoryFiles:
             return None
         except OSError as error:
             raise EvidenceError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise EvidenceError(f"{path} is not a regular file: replace it by what the command printed")
         with os.fdopen(descriptor, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise EvidenceError(f"{path} is not a regular file: replace it by what the command printed")
             if status.st_size > self._limits.file:
                 raise EvidenceError(
                     f"{path} is larger than {self._limits.file // MEBIBYTE} MiB: take it out of the bundle"
