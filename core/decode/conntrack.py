@@ -50,7 +50,7 @@ def decode_connections(data: bytes) -> DecodedConnections:
         try:
             connections.append(decode_connection(line))
         except (ValueError, KeyError, IndexError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            reason = {KeyError: f"no {error}", IndexError: "it ends too early"}.get(type(error), str(error))
             example = example or f"{line.strip()[:120]!r}: {reason}"
             undecodable += 1
     return DecodedConnections(connections, undecodable, example)
