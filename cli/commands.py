@@ -1,0 +1,38 @@
+"""The group of commands and its help."""
+
+from __future__ import annotations
+
+import click
+from calico_debug import __version__
+from calico_debug.cli.errors import PROGRAM
+from calico_debug.cli.trace import trace
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(
+    context_settings=CONTEXT,
+    invoke_without_command=True,
+    help="""Why did Calico allow or deny this flow?
+
+    Reads what the kernel of a node will execute, live or from a recorded bundle, and walks the flow through it.
+
+    \b
+    Examples:
+      # Which rule stops this pod, on the node it runs on
+      calico-debug trace --from client/client --to svc/management-ui/management-ui
+      # The same from a recording, as JSON
+      calico-debug trace --bundle recording.tar.gz --from client/client --to 10.244.2.32:9001 -o json
+      # Many flows, one answer a line
+      calico-debug trace --bundle recording/ --flows flows.jsonl
+    """,
+)
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Print the help when no command is named."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+commands.add_command(trace)

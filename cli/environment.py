@@ -1,0 +1,103 @@
+"""What a command touches of the world: its streams, the variables, the terminal, the way to evidence.
+
+Commands take one of these instead of reaching for ``sys``, so a test hands in its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from io import FileIO, TextIOWrapper
+from typing import BinaryIO, Protocol, TextIO
+
+from calico_debug.model.explanation import FlowExplanation
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One flow as typed. ``protocol`` None means the service port's, else TCP; ``via`` is a node's name."""
+
+    source: str
+    destination: str
+    protocol: str | None = None
+    via: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where evidence is looked for. ``bundle`` None means live, on this node; ``namespace`` completes bare names."""
+
+    bundle: str | None = None
+    namespace: str | None = None
+    node: str | None = None
+
+
+class Tracer(Protocol):
+    """Answers questions from the evidence of one place."""
+
+    def trace(self, question: Question) -> FlowExplanation:
+        """The explanation. Raises `calico_debug.errors.CalicoDebugError`."""
+
+
+def open_tracer(place: Place, platform: str) -> Tracer:
+    """The real one. Imported on first use: ``--help`` needs nothing of it."""
+    from calico_debug.cli.tracer import open_tracer as open_real
+
+    return open_real(place, platform)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """``stdin`` gives bytes, since a line of ``--flows`` may be anything; ``platform`` is like ``sys.platform``.
+
+    ``columns`` is the terminal's width when ``stdout`` is one, else None.
+    """
+
+    stdin: BinaryIO
+    stdout: TextIO
+    stderr: TextIO
+    variables: Mapping[str, str] = field(default_factory=dict)
+    terminal: bool = False
+    columns: int | None = None
+    platform: str = "linux"
+    open_tracer: Callable[[Place, str], Tracer] = open_tracer
+
+    def colour(self, choice: str) -> bool:
+        """Whether to colour, from ``--color`` and, for "auto", the terminal, NO_COLOR (no-color.org) and TERM."""
+        if choice != "auto":
+            return choice == "always"
+        return self.terminal and not self.variables.get("NO_COLOR") and self.variables.get("TERM") != "dumb"
+
+
+def process_environment() -> Environment:
+    """The environment of this process. A standard stream that is closed acts like the null device."""
+    stdin, stdout, stderr = (stream or _null_device() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    for stream in (stdout, stderr):
+        # A name that the terminal's encoding lacks must not end the command.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    terminal = stdout.isatty()
+    return Environment(
+        stdin=stdin.buffer,
+        stdout=stdout,
+        stderr=stderr,
+        variables=os.environ,
+        terminal=terminal,
+        columns=_columns(stdout) if terminal else None,
+        platform=sys.platform,
+    )
+
+
+def _null_device() -> TextIO:
+    return TextIOWrapper(FileIO(os.devnull, "r+"), encoding="utf-8", write_through=True)
+
+
+def _columns(stream: TextIO) -> int | None:
+    if (given := os.environ.get("COLUMNS", "")).isascii() and given.isdigit():
+        return int(given) or None
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,84 @@
+"""The options of ``trace`` as typed, which of them contradict each other, and what they mean together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from calico_debug.errors import UsageError
+
+FORMATS = ("text", "wide", "json", "yaml", "jsonl")
+COLOURS = ("auto", "always", "never")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """The options as typed; None where the user was silent."""
+
+    source: str | None = None
+    destination: str | None = None
+    protocol: str | None = None
+    bundle: str | None = None
+    namespace: str | None = None
+    output: str | None = None
+    exit_code: bool = False
+    flows: str | None = None
+    via: str | None = None
+    node: str | None = None
+    colour: str = "auto"
+
+    @property
+    def format(self) -> str:
+        """The output's format, by default text for one flow and jsonl for many."""
+        return self.output or ("text" if self.flows is None else "jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two options that contradict each other; ``value`` is the one value of ``second`` that does, None for any."""
+
+    first: str
+    second: str
+    remedy: str
+    value: str | None = None
+
+
+CONFLICTS = (
+    Conflict("--flows", "--from", "each line of --flows names its own ends: leave out --from"),
+    Conflict("--flows", "--to", "each line of --flows names its own ends: leave out --to"),
+    Conflict("--flows", "--protocol", 'each line of --flows has its own "protocol": leave out --protocol'),
+    Conflict("--flows", "--via", 'each line of --flows may have its own "via": leave out --via'),
+    Conflict("--flows", "--output", "one document cannot hold many answers: use -o jsonl", "json"),
+    Conflict("--flows", "--output", "one document cannot hold many answers: use -o jsonl", "yaml"),
+    Conflict("--bundle", "--node", "--node names the node that is read live: leave it out, a bundle names its nodes"),
+)
+"""Every pair of options that cannot stand together; docs/cli.md has the same table."""
+
+_ATTRIBUTES = {
+    "--flows": "flows",
+    "--from": "source",
+    "--to": "destination",
+    "--protocol": "protocol",
+    "--via": "via",
+    "--output": "output",
+    "--bundle": "bundle",
+    "--node": "node",
+}
+
+
+def check(options: TraceOptions) -> None:
+    """Raise `UsageError` for options that contradict each other, and for a question that lacks an end."""
+    for conflict in CONFLICTS:
+        first = getattr(options, _ATTRIBUTES[conflict.first])
+        second = getattr(options, _ATTRIBUTES[conflict.second])
+        if first is not None and second is not None and conflict.value in (None, second):
+            value = f" {conflict.value}" if conflict.value else ""
+            raise UsageError(f"{conflict.first} and {conflict.second}{value} contradict each other: {conflict.remedy}")
+    if options.flows is None:
+        if options.output == "jsonl":
+            raise UsageError("-o jsonl is for --flows: use -o json for a single flow")
+        missing = [name for name, value in (("--from", options.source), ("--to", options.destination)) if value is None]
+        if missing:
+            raise UsageError(
+                f"{' and '.join(missing)} missing: name both ends of the flow with --from and --to, or many flows with "
+                "--flows; calico-debug trace --help has examples"
+            )

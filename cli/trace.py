@@ -1,0 +1,87 @@
+"""The command ``calico-debug trace``."""
+
+from __future__ import annotations
+
+import click
+from calico_debug.cli.environment import Environment, Place, Question
+from calico_debug.cli.exit_codes import OF_VERDICT, ExitCode
+from calico_debug.cli.options import COLOURS, FORMATS, TraceOptions, check
+from calico_debug.cli.render import renderer
+from calico_debug.cli.render.terminal import Style
+
+HELP = """Explain what happens to one flow, or to many.
+
+    \b
+    The ends of a flow:
+      ns/name, pod/ns/name[:port]   a pod; with -n also just its name
+      svc/ns/name[:port]            a service; the port may be left out when it has one
+      node/name                     a node
+      10.244.1.30, 10.244.1.30:80   an address; IPv6 with a port: [fd00::1]:80
+      external                      some address outside the cluster
+
+    \b
+    Examples:
+      calico-debug trace --from client/client --to svc/stars/frontend
+      calico-debug trace --from client --to backend:6379 -n stars -o wide
+      calico-debug trace --from external --to node/node1:30002 --via node1
+      calico-debug trace --from client/client --to 10.96.0.10:53 -p udp --exit-code
+      calico-debug trace --bundle recording/ --flows flows.jsonl
+
+    \b
+    A line of --flows is one JSON object:
+      {"from": "client/client", "to": "svc/stars/frontend", "protocol": "tcp"}
+    """
+
+
+@click.command(short_help="Explain what happens to a flow.", help=HELP)
+@click.option("--from", "source", metavar="X", help="Where the flow comes from.")
+@click.option("--to", "destination", metavar="Y", help="Where the flow goes to.")
+@click.option(
+    "-p",
+    "--protocol",
+    metavar="PROTOCOL",
+    help="tcp, udp, sctp, icmp, icmpv6 or a number; when left out the service port's, else tcp.",
+)
+@click.option("--via", metavar="NODE", help="The node through which a source outside the cluster arrives.")
+@click.option(
+    "--flows", metavar="FILE", help='Many flows, one JSON object a line, from FILE or "-" for the standard input.'
+)
+@click.option(
+    "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
+)
+@click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(FORMATS),
+    help="The form of the answer: text when left out; with --flows jsonl, text or wide, jsonl when left out.",
+)
+@click.option("--exit-code", is_flag=True, help="Exit with 3 when denied or rejected, with 4 when undetermined.")
+@click.option(
+    "--color",
+    "colour",
+    type=click.Choice(COLOURS),
+    default="auto",
+    help="Colour text and wide; auto: on a terminal, unless NO_COLOR is set.",
+)
+@click.pass_obj
+def trace(environment: Environment, /, **given: object) -> int:
+    """Answer one question, or the questions of --flows."""
+    options = TraceOptions(**given)  # type: ignore[arg-type]
+    check(options)
+    style = Style(colour=environment.colour(options.colour), columns=environment.columns)
+    place = Place(bundle=options.bundle, namespace=options.namespace, node=options.node)
+    if options.flows is not None:
+        from calico_debug.cli.flows import answer_flows
+
+        return answer_flows(environment, place, options, style)
+    question = Question(
+        source=options.source or "",
+        destination=options.destination or "",
+        protocol=options.protocol,
+        via=options.via,
+    )
+    explanation = environment.open_tracer(place, environment.platform).trace(question)
+    environment.stdout.write(renderer(options.format)(explanation, style))
+    return OF_VERDICT[explanation.verdict] if options.exit_code else ExitCode.ANSWERED

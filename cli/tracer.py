@@ -1,0 +1,62 @@
+"""The real way from a question to its explanation: evidence, resolution of names, engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calico_debug.cli.environment import Place, Question
+from calico_debug.errors import EvidenceError
+from calico_debug.explain.engine import Engine
+from calico_debug.state.node import NodeState
+from calico_debug.state.resolve import Resolver
+
+if TYPE_CHECKING:
+    from calico_debug.evidence.source import EvidenceSource
+    from calico_debug.model.explanation import FlowExplanation
+
+
+class EvidenceTracer:
+    """Answers questions from one source of evidence; keep it for many questions, it remembers what it read."""
+
+    def __init__(self, source: EvidenceSource, namespace: str | None = None) -> None:
+        """``namespace`` is that of names without one."""
+        self._engine = Engine(source)
+        nodes = {name: NodeState(source.node(name)) for name in source.nodes()}
+        self._resolver = Resolver(self._engine.cluster, nodes)
+        self._namespace = namespace
+
+    def trace(self, question: Question) -> FlowExplanation:
+        """The explanation. Raises `calico_debug.errors.CalicoDebugError`."""
+        flow = self._resolver.resolve(
+            question.source,
+            question.destination,
+            protocol=question.protocol,
+            namespace=self._namespace,
+            via=question.via,
+        )
+        return self._engine.explain(flow)
+
+
+def open_tracer(place: Place, platform: str) -> EvidenceTracer:
+    """A tracer for a bundle or, without one, for this node. Raises `EvidenceError`."""
+    return EvidenceTracer(open_source(place, platform), place.namespace)
+
+
+def open_source(place: Place, platform: str) -> EvidenceSource:
+    """The evidence of a place. Only the live one imports the agent, which exists on Linux alone."""
+    if place.bundle is not None:
+        from calico_debug.evidence.bundle import open_bundle
+
+        return open_bundle(place.bundle)
+    if platform != "linux":
+        raise EvidenceError(
+            f"only a Linux node can be read live, and this system is {platform}: name a recording with --bundle"
+        )
+    try:
+        from calico_debug.agent.evidence import LiveSource
+    except ImportError as error:
+        raise EvidenceError(
+            f"reading this node live needs {error.name or error}: install calico-debug[agent], or name a recording "
+            "with --bundle"
+        ) from error
+    return LiveSource(place.node or "")
