@@ -179,12 +179,14 @@ def suggestion(text: EndpointText, names: Sequence[str], what: str = "names") ->
     # A mistyped name is the only reason to compare strings, and start-up time counts.
     from difflib import get_close_matches
 
-    wanted = full_name(text)
-    same = [name for name in names if name.rpartition("/")[2] == text.name]
-    longer = [name for name in names if name.rpartition("/")[2].startswith(f"{text.name}-")]
-    close = get_close_matches(wanted, names, n=3) or get_close_matches(
-        text.name, [name.rpartition("/")[2] for name in names], n=3
-    )
+    parts = [(name, *name.rpartition("/")[::2]) for name in names]
+    same = [full for full, _, name in parts if name == text.name]
+    longer = [full for full, _, name in parts if name.startswith(f"{text.name}-")]
+    # Within a namespace that exists only the name can be mistyped; its own letters would make everything look close.
+    inside = {name: full for full, space, name in parts if space == text.namespace}
+    close = [inside[name] for name in get_close_matches(text.name, inside, n=3)]
+    if not inside:
+        close = get_close_matches(full_name(text), names, n=3)
     found = list(dict.fromkeys([*same, *longer, *close]))
     if found:
         return f": did you mean {listed(found)}?"
