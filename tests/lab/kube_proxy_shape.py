@@ -199,7 +199,7 @@ class _ServicePortRules:
         return self.table.topology.address(place, self.table.version)
 
     def _is_local(self, place: str) -> bool:
-        thing = self.table.topology.places[place]
+        thing = self.table.topology.places.get(place)
         return (isinstance(thing, Pod) and thing.node == self.table.node.name) or thing == self.table.node
 
     def _exposed(self) -> list[str]:

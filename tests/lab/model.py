@@ -219,7 +219,7 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """``backends`` are places of pods ("ns/name"), or node names for a backend in the host's network."""
+    """``backends`` are pods ("ns/name"), names of nodes (a backend in the host's network), or IPv4 addresses."""
 
     namespace: str
     name: str

@@ -68,9 +68,7 @@ def recorded_model(capture: Path) -> Model:
         policies=_policies() + (_FREEZE if "stale" in capture.name else ()),
         host_endpoints=(HostEndpoint("node2-eth0", "node2", "eth0", {"host": "node2"}),),
         network_sets=(NetworkSet("bad-actors", ("198.51.100.0/24", "203.0.113.7"), {"threat": "yes"}),),
-        services=(
-            Service("yaobank", "database", (ServicePort(2379, 2379, "tcp", "etcd"),), backends=(_database(capture),)),
-        ),
+        services=_services(capture),
         felix=Felix(vxlan="stale" in capture.name),
     )
 
@@ -87,9 +85,37 @@ _FREEZE = (
 )
 
 
-def _database(capture: Path) -> str:
-    names = [item["metadata"]["name"] for item in _items(capture, "pods") if item["metadata"]["namespace"] == "yaobank"]
-    return "yaobank/" + next(str(name) for name in names if name.startswith("database"))
+def _services(capture: Path) -> tuple[Service, ...]:
+    """Services with the backends of their EndpointSlices, in the order the slices have them."""
+    backends: dict[tuple[str, str], list[str]] = {}
+    for item in _items(capture, "endpointslices.discovery.k8s.io"):
+        key = (item["metadata"]["namespace"], item["metadata"]["labels"]["kubernetes.io/service-name"])
+        for endpoint in item["endpoints"] or ():
+            target = endpoint.get("targetRef")
+            place = f"{target['namespace']}/{target['name']}" if target else endpoint["addresses"][0]
+            backends.setdefault(key, []).append(place)
+    return tuple(
+        Service(
+            item["metadata"]["namespace"],
+            item["metadata"]["name"],
+            tuple(
+                ServicePort(
+                    port["port"],
+                    port["targetPort"],
+                    port["protocol"].lower(),
+                    port.get("name", ""),
+                    port.get("nodePort", 0),
+                )
+                for port in item["spec"]["ports"]
+            ),
+            item["spec"]["clusterIP"],
+            backends=tuple(backends.get((item["metadata"]["namespace"], item["metadata"]["name"]), ())),
+            load_balancer=tuple(entry["ip"] for entry in item["status"]["loadBalancer"].get("ingress", ())),
+            external_policy=item["spec"].get("externalTrafficPolicy", "Cluster"),
+            internal_policy=item["spec"].get("internalTrafficPolicy", "Cluster"),
+        )
+        for item in _items(capture, "services")
+    )
 
 
 def _namespaces(*names: str) -> Selector:

@@ -25,6 +25,9 @@ WORLD_V4 = ("198.51.100.9", "203.0.113.7")
 WORLD_V6 = ("2001:db8:51::9", "2001:db8:113::7")
 """Addresses beyond the gateway; the outside client answers for them."""
 
+BALANCED_V4, BALANCED_V6 = "172.30.0.200", "fd00:30::200"
+"""Load-balancer addresses: no interface has them; the outside client sends them to a node."""
+
 POOL_V4, POOL_V6 = "10.244.0.0/16", "fd00:244::/32"
 SERVICES_V4, SERVICES_V6 = "10.96.0.0/16", "fd00:96::/112"
 POD_GATEWAY = "169.254.1.1"
@@ -54,7 +57,9 @@ class Topology:
         return {**{p.place: p for p in self.pods}, **{n.name: n for n in self.nodes}, OUTSIDE: None}
 
     def address(self, place: str, version: int = 4) -> str:
-        """The address of a place. Raises KeyError for an unknown one."""
+        """The address of a place; a plain address is its own. Raises KeyError for anything else."""
+        if place not in self.places and place.count(".") == 3:
+            return place if version == 4 else ""
         thing = self.places[place]
         if thing is None:
             return OUTSIDE_V4 if version == 4 else OUTSIDE_V6
@@ -260,8 +265,9 @@ class Wiring:
     def _routes_inwards(self, version: int) -> list[str]:
         """Pods and services are reached through the first node, from the second address through the second node."""
         commands = [f"route add default via {self.topology.nodes[0].address(version)}"]
+        inner = (POOL_V4, SERVICES_V4, BALANCED_V4) if version == 4 else (POOL_V6, SERVICES_V6, BALANCED_V6)
+        commands.append(f"route add {inner[2]} via {self.topology.nodes[0].address(version)}")
         if len(self.topology.nodes) > 1:
-            inner = (POOL_V4, SERVICES_V4) if version == 4 else (POOL_V6, SERVICES_V6)
             other = OUTSIDE_OTHER_V4 if version == 4 else OUTSIDE_OTHER_V6
             commands += [f"route add default via {self.topology.nodes[1].address(version)} table 102"]
             commands += [f"rule add from {other} to {network} lookup 102" for network in inner]
