@@ -35,7 +35,7 @@ def test_suggestions_prefer_the_same_name_elsewhere() -> None:
         ("::1", True),
         ("fe80::1", True),
         ("169.254.1.1", True),
-        ("0.0.0.0", True),
+        ("224.0.0.1", True),
         ("10.0.0.1", False),
     ],
 )
