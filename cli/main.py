@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -10,35 +11,33 @@ from contextlib import redirect_stdout, suppress
 from calico_debug.cli.environment import Environment, process_environment
 from calico_debug.cli.errors import PROGRAM, report
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.errors import UsageError
+from calico_debug.errors import CalicoDebugError, UsageError
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to a full or failing disk gives. Errors of reading never get here: evidence turns them into its own."""
+
+
+class OutputError(CalicoDebugError):
+    """The answer is there and cannot be written."""
 
 
 def main(arguments: Sequence[str] | None = None, environment: Environment | None = None) -> int:
     """Run the command line and give the exit code. ``arguments`` are those behind the program's name."""
     world = environment or process_environment()
     try:
-        code = _guarded(list(sys.argv[1:] if arguments is None else arguments), world)
+        code = _run(list(sys.argv[1:] if arguments is None else arguments), world)
         world.stdout.flush()
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         _forget_output(world)
         return ExitCode.BROKEN_PIPE
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-    except OSError as error:
-        # Only flushing is left to fail here: a full disk, say.
-        _forget_output(world)
-        world.stderr.write(f"{PROGRAM}: error: cannot write the answer: {error.strerror}; the output is incomplete\n")
-        return ExitCode.FAILED
-    return code
-
-
-def _guarded(arguments: list[str], world: Environment) -> int:
-    try:
-        return _run(arguments, world)
-    except BrokenPipeError:
-        raise
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the user gets one line
+        if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+            _forget_output(world)
+            error = OutputError(f"cannot write the answer: {error.strerror}; what was written so far is incomplete")
         return report(error, world.stderr, world.variables)
+    return code
 
 
 def _run(arguments: list[str], world: Environment) -> int:

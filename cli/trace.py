@@ -22,7 +22,7 @@ HELP = """Explain what happens to one flow, or to many.
     \b
     Examples:
       calico-debug trace --from client/client --to svc/stars/frontend
-      calico-debug trace --from client --to backend:6379 -n stars -o wide
+      calico-debug trace --from frontend --to backend:6379 -n stars -o wide
       calico-debug trace --from external --to node/node1:30002 --via node1
       calico-debug trace --from client/client --to 10.96.0.10:53 -p udp --exit-code
       calico-debug trace --bundle recording/ --flows flows.jsonl

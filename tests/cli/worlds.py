@@ -1,0 +1,63 @@
+"""Environments made of memory, with a tracer that answers from a table."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from calico_debug.cli.environment import Environment, Place, Question
+from calico_debug.cli.main import main
+from calico_debug.errors import MissingEvidence, UsageError
+from calico_debug.model.explanation import FlowExplanation
+
+from tests.cli.samples import SAMPLES
+
+ANSWERS: Mapping[str, FlowExplanation | BaseException] = {
+    "allowed": SAMPLES["allowed_same_node"],
+    "denied": SAMPLES["denied_end_of_tier"],
+    "rejected": SAMPLES["rejected_no_endpoints"],
+    "undetermined": SAMPLES["ipv6_host"],
+    "nobody": UsageError("no pod is named 'nobody': did you mean\nsomebody"),
+    "missing": MissingEvidence("nft-ruleset.json is not in the bundle: add it"),
+    "broken": RuntimeError("\x1b[31mred"),
+    "interrupt": KeyboardInterrupt(),
+    "pipe": BrokenPipeError(),
+}
+"""What the tracer answers, by the flow's source."""
+
+
+@dataclass
+class Ran:
+    """How a command ended. ``asked`` is every question that the tracer got, ``places`` where it was to look."""
+
+    code: int = 0
+    out: str = ""
+    err: str = ""
+    asked: list[Question] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+
+    def trace(self, question: Question) -> FlowExplanation:
+        self.asked.append(question)
+        answer = ANSWERS[question.source]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def run(*arguments: str, stdin: bytes = b"", stdout: io.StringIO | None = None, **world: Any) -> Ran:
+    """Run the command line in memory."""
+    ran = Ran()
+    out, err = stdout or io.StringIO(), io.StringIO()
+
+    def open_tracer(place: Place, platform: str) -> Ran:
+        ran.places.append(place)
+        return ran
+
+    environment = Environment(
+        **{"stdin": io.BytesIO(stdin), "stdout": out, "stderr": err, "open_tracer": open_tracer, **world}
+    )
+    ran.code = main(arguments, environment)
+    ran.out, ran.err = out.getvalue(), err.getvalue()
+    return ran
