@@ -50,7 +50,7 @@ def decode_connections(data: bytes) -> DecodedConnections:
         try:
             connections.append(decode_connection(line))
         except (ValueError, KeyError, IndexError) as error:
-            reason = {KeyError: f"no {error}", IndexError: "it ends too early"}.get(type(error), str(error))
+            reason = _reason(error)
             example = example or f"{line.strip()[:120]!r}: {reason}"
             undecodable += 1
     return DecodedConnections(connections, undecodable, example)
@@ -87,6 +87,25 @@ def decode_connection(line: str) -> Connection:
         bytes=(_count(first, "bytes"), _count(second, "bytes")),
         age=_count(rest, "delta-time"),
     )
+
+
+def lines_between(data: bytes, source: Address, destination: Address) -> bytes:
+    """The lines of a listing in which a direction leads from ``source`` to ``destination``, found without decoding."""
+    words = f"src={source} dst={destination} ".encode()
+    lines = []
+    position = data.find(words)
+    while position >= 0:
+        end = data.find(b"\n", position)
+        end = len(data) if end < 0 else end
+        lines.append(data[data.rfind(b"\n", 0, position) + 1 : end])
+        position = data.find(words, end)
+    return b"\n".join(lines)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, IndexError):
+        return "it ends too early"
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
 TUPLE_KEYS = frozenset(

@@ -63,7 +63,12 @@ class DirectoryFiles:
         """See `BundleFiles`."""
         base = self._root / directory
         found: list[str] = []
-        for parent, _, files in os.walk(base):
+
+        def refuse(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise EvidenceError(f"cannot list {error.filename}: {error.strerror}; check its permissions") from error
+
+        for parent, _, files in os.walk(base, onerror=refuse):
             relative = Path(parent).relative_to(base)
             found.extend((relative / file).as_posix() for file in files)
             if len(found) > self._limits.members:
@@ -241,5 +246,7 @@ def open_bundle(path: str | os.PathLike[str], limits: Limits = LIMITS) -> Eviden
         raise EvidenceError(f"bundle {location} is neither a directory nor a file: name a directory or a tar archive")
     bundle = Bundle(str(location), files)
     if not bundle.nodes() and not files.names("cluster"):
-        raise EvidenceError(f"{location} is not a bundle: {SHAPE}; name the directory or archive that has these")
+        inner = [name for name in files.directories("") if {"nodes", "cluster"} & set(files.directories(name))]
+        advice = f"did you mean {location / inner[0]}?" if inner else "name the directory or archive that has these"
+        raise EvidenceError(f"{location} is not a bundle: {SHAPE}; {advice}")
     return bundle

@@ -114,7 +114,7 @@ class TarFiles:
 
     def names(self, directory: str) -> Sequence[str]:
         """See `BundleFiles`."""
-        prefix = f"{directory}/"
+        prefix = f"{directory}/" if directory else ""
         return sorted(name.removeprefix(prefix) for name in self._members if name.startswith(prefix))
 
     def directories(self, directory: str) -> Sequence[str]:

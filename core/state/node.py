@@ -7,7 +7,7 @@ from functools import cached_property
 from ipaddress import ip_network
 from typing import TypeVar
 
-from calico_debug.decode.conntrack import DecodedConnections, decode_connections
+from calico_debug.decode.conntrack import decode_connections, lines_between
 from calico_debug.decode.environment import decode_environment
 from calico_debug.decode.iproute import decode_addresses, decode_interfaces, decode_routes, decode_rules
 from calico_debug.decode.sysctl import decode_sysctl
@@ -22,6 +22,14 @@ Decoded = TypeVar("Decoded")
 
 CONNTRACK_FILES = {4: "conntrack.txt", 6: "conntrack6.txt"}
 RULE_FILES = {4: "ip-rule.json", 6: "ip6-rule.json"}
+
+SCAN_FROM = 1 << 20
+"""Listings of this many bytes are searched for a connection; shorter ones are decoded and indexed at once."""
+
+SCANS = 16
+"""Connections that are searched for before a long listing is indexed after all: a search of 20 MB takes 10 ms, decoding
+them 1.4 s.
+"""
 
 DEFAULT_RULES: Mapping[int, tuple[tuple[int, str], ...]] = {
     4: ((0, "local"), (32766, "main"), (32767, "default")),
@@ -46,6 +54,7 @@ class NodeState:
         self._notes: dict[str, None] = {}
         self._found: dict[Tuple, Connection | None] = {}
         self._connections: dict[int, Sequence[Connection]] = {}
+        self._listings: dict[str, bytes] = {}
         self._index: dict[int, Mapping[Tuple, Connection]] = {}
         self._routing: dict[int, Routing] = {}
 
@@ -128,10 +137,7 @@ class NodeState:
     def connections(self, family: int) -> Sequence[Connection]:
         """Every tracked connection of ``family`` 4 or 6, in the order of the listing."""
         if family not in self._connections:
-            file = CONNTRACK_FILES[family]
-            if file not in self._evidence.files():
-                file = CONNTRACK_FILES[4]  # conntrack -L without -f lists both families since 1.4.7
-            found = self._listed(file)
+            found = self._decode_listing(self._listing(family), family)
             self._connections[family] = [c for c in found if c.original.source.version == family]
         return self._connections[family]
 
@@ -139,15 +145,9 @@ class NodeState:
         """The connection that has ``wanted`` as its original or its reply direction, None when none is known."""
         if isinstance(self._evidence, PointLookups):
             return self._look_up(self._evidence, wanted)
-        family = wanted.source.version
-        if family not in self._index:
-            index: dict[Tuple, Connection] = {}
-            for connection in self.connections(family):
-                index.setdefault(connection.reply, connection)
-            # An original direction goes before another connection's reply, as it was there when that one began.
-            index.update((connection.original, connection) for connection in reversed(self.connections(family)))
-            self._index[family] = index
-        return self._index[family].get(wanted)
+        if wanted not in self._found:
+            self._found[wanted] = self._recorded_connection(wanted)
+        return self._found[wanted]
 
     @cached_property
     def felix(self) -> Mapping[str, str]:
@@ -172,14 +172,36 @@ class NodeState:
     def _sysctls(self) -> Mapping[str, str]:
         return self._optional("sysctl.txt", decode_sysctl, {}, "the kernel's settings are not known")
 
-    def _listed(self, file: str) -> Sequence[Connection]:
-        decoded = self._optional(file, decode_connections, DecodedConnections(()), "no connection is known")
+    def _listing_file(self, family: int) -> str:
+        file = CONNTRACK_FILES[family]
+        # conntrack -L without -f lists both families since 1.4.7.
+        return file if file in self._evidence.files() else CONNTRACK_FILES[4]
+
+    def _listing(self, family: int) -> bytes:
+        file = self._listing_file(family)
+        if file not in self._listings:
+            self._listings[file] = self._optional(file, bytes, b"", "no connection is known")
+        return self._listings[file]
+
+    def _decode_listing(self, listing: bytes, family: int) -> Sequence[Connection]:
+        decoded = decode_connections(listing)
         if decoded.undecodable:
             self._note(
-                f"{decoded.undecodable} lines of {file} of {self.origin} cannot be decoded, "
+                f"{decoded.undecodable} lines of {self._listing_file(family)} of {self.origin} cannot be decoded, "
                 f"the first is {decoded.example}"
             )
         return decoded.connections
+
+    def _recorded_connection(self, wanted: Tuple) -> Connection | None:
+        family = wanted.source.version
+        listing = self._listing(family)
+        if len(listing) >= SCAN_FROM and len(self._found) < SCANS and family not in self._index:
+            return _index(self._decode_listing(lines_between(listing, wanted.source, wanted.destination), family)).get(
+                wanted
+            )
+        if family not in self._index:
+            self._index[family] = _index(self.connections(family))
+        return self._index[family].get(wanted)
 
     def _note(self, text: str) -> None:
         self._notes.setdefault(text)
@@ -252,3 +274,12 @@ class NodeState:
         ]
         loopback = Route(ip_network("127.0.0.0/8"), "local", "local", (NextHop("lo"),), scope="host")
         return [*main, *local, loopback]
+
+
+def _index(connections: Sequence[Connection]) -> Mapping[Tuple, Connection]:
+    """Connections by both directions; the first that has a tuple counts, and an original direction before a reply."""
+    index: dict[Tuple, Connection] = {}
+    for connection in connections:
+        index.setdefault(connection.reply, connection)
+    index.update((connection.original, connection) for connection in reversed(connections))
+    return index

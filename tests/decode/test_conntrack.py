@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, socket
 
 import pytest
-from calico_debug.decode.conntrack import decode_connection, decode_connections
+from calico_debug.decode.conntrack import decode_connection, decode_connections, lines_between
 from calico_debug.model.conntrack import STATUS_BITS, Connection, Tuple
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +99,18 @@ def test_any_bytes_are_survived(data: bytes) -> None:
     decoded = decode_connections(data)
     assert decoded.undecodable >= 0
     assert bool(decoded.example) == bool(decoded.undecodable)
+
+
+def test_lines_between_two_addresses() -> None:
+    text = "\n".join(LINES).encode()
+    assert lines_between(text, ip_address(C), ip_address(A)) == b""
+    found = lines_between(text, ip_address("fd00::2"), ip_address("fd00::1"))
+    assert [c.original.protocol for c in decode_connections(found).connections] == [58]
+    # Either direction counts, each line once: all but the one of IPv6, whose first direction was translated too.
+    both = lines_between(text, ip_address(B), ip_address(A))
+    assert len(both.splitlines()) == len(set(both.splitlines())) == len(LINES) - 1
+    assert len(lines_between(text, ip_address(A), ip_address(C)).splitlines()) == 1
+    assert lines_between(b"x src=10.0.0.1 dst=10.0.0.20 ", ip_address(A), ip_address(B)) == b""
 
 
 def test_recordings_decode_completely() -> None:

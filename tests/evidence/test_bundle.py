@@ -101,6 +101,11 @@ def test_not_a_bundle(tmp_path: Path, content: dict[str, str | None]) -> None:
         open_bundle(tmp_path)
 
 
+def test_a_directory_around_bundles_names_one(bundle: Path) -> None:
+    with pytest.raises(EvidenceError, match=r"did you mean .*/bundle\?"):
+        open_bundle(bundle.parent)
+
+
 def test_no_such_path(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match="No such file"):
         open_bundle(tmp_path / "gone")

@@ -7,9 +7,11 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from calico_debug.decode.conntrack import decode_connections
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.bundle import open_bundle
 from calico_debug.model.conntrack import Tuple
+from calico_debug.state import node as module
 from calico_debug.state.node import NodeState
 
 from tests.evidence.memory import MemoryNode, recorded_bundles
@@ -113,6 +115,23 @@ def test_connections_by_either_direction() -> None:
     assert node.notes == (
         "1 lines of conntrack.txt of memory, nodes/n1 cannot be decoded, the first is 'junk': it ends too early",
     )
+
+
+def test_long_listings_are_searched_before_they_are_indexed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SCAN_FROM", 1)
+    decoded: list[int] = []
+    monkeypatch.setattr(
+        module, "decode_connections", lambda data: decoded.append(len(data)) or decode_connections(data)
+    )
+    lines = [LINE.format(f"10.0.1.{n}", "10.0.0.9", "10.0.0.2", f"10.0.1.{n}") for n in range(30)]
+    node = NodeState(MemoryNode({"conntrack.txt": "".join(lines).rstrip("\n")}))
+    for n in range(30):
+        found = node.connection(tup(f"10.0.1.{n}", "10.0.0.9", 1, 80))
+        assert found is not None
+        assert node.connection(found.reply) == found
+    # 8 connections by two directions, one line each, and then the whole.
+    assert decoded == [len(lines[0]) - 1 + (n > 9) for n in range(8) for _ in range(2)] + [len("".join(lines)) - 1]
+    assert node.connection(tup("10.0.1.99", "10.0.0.9", 1, 80)) is None
 
 
 def test_an_original_direction_goes_before_a_reply() -> None:
