@@ -46,7 +46,8 @@ ZONED_KEYS = ("time", "hour")
 """Meta keys that nft lists in the time zone of the machine it runs on, which the listing does not tell."""
 
 FIB_INPUTS = ("saddr", "daddr", "mark", "iif", "oif")
-OPERATIONS = {"&": "&", "|": "|", "^": "^", "<<": "<<", ">>": ">>"}
+OPERATIONS = ("&", "|", "^", "<<", ">>")
+OPERATORS = ("==", "!=", "<", ">", "<=", ">=")
 
 
 def shown(value: Any) -> str:
@@ -117,6 +118,12 @@ class ExpressionDecoder:
             self.statements.append(Match(Meta("nfproto"), "==", number))
         self._network = protocol
 
+    def _require_for_unknown(self, name: str, content: Any) -> None:
+        if name in _NETWORK_OF_OPTION:
+            self.require_network(_NETWORK_OF_OPTION[name])
+        elif name == "jhash":
+            self.decode(content["expr"])
+
     def _require_link(self, *, vlan: bool) -> None:
         if not self._link:
             self.statements.append(Match(Meta("iiftype"), "==", fields.ARPHRD_ETHER))
@@ -165,6 +172,7 @@ class ExpressionDecoder:
             if handler is not None:
                 return handler(self, content)
             if name not in ("prefix", "range"):
+                self._require_for_unknown(name, content)
                 return Typed(UnknownExpression(f"{name} {shown(content)}"), DATA_TYPES["integer"])
         constant = decode_scalar(wanted, value)
         if isinstance(constant, NamePrefix | Interval):
@@ -274,6 +282,8 @@ class ExpressionDecoder:
         if isinstance(left.expression, UnknownExpression):
             return Match(UnknownExpression(f"{left.expression.text} {operator} {shown(right)}"), "==", 1)
         if (isinstance(right, str) and right.startswith("@")) or (isinstance(right, dict) and "set" in right):
+            if operator not in ("==", "!=", "in"):
+                raise NotUnderstoodError(f"operator {operator!r} with a set")
             return Lookup(left.expression, self._set_source(left, right), operator == "!=")
         if isinstance(left.expression, Concat):
             raise NotUnderstoodError(f"comparison of a concatenation with {shown(right)}")
@@ -293,11 +303,18 @@ class ExpressionDecoder:
             expression, kind = self._fib_index(expression, right)
         if operator == "in":
             flags = decode_scalar(kind, right)
-            if not isinstance(flags, int):
+            if not isinstance(flags, int) or (kind.name == "ct_label" and flags >= kind.width):
                 raise NotUnderstoodError(f"flags {shown(right)}")
             mask = 1 << flags if kind.name == "ct_label" else flags
             return Match(fold(expression, kind.width, "&", mask), "!=", 0)
         value = decode_scalar(kind, right)
+        if operator == "!":
+            # None of the flags is set.
+            if not isinstance(value, int):
+                raise NotUnderstoodError(f"flags {shown(right)}")
+            return Match(fold(expression, kind.width, "&", value), "==", 0)
+        if operator not in OPERATORS:
+            raise NotUnderstoodError(f"operator {operator!r}")
         if kind.name == "milliseconds":
             value = in_milliseconds(value)
         if isinstance(right, dict) and "prefix" in right:
@@ -354,6 +371,9 @@ def in_milliseconds(value: Any) -> int | Interval:
         return Interval(value.low * 1000, value.high * 1000)
     return int(value) * 1000
 
+
+_NETWORK_OF_OPTION = {"exthdr": "ip6", "ip option": "ip"}
+"""Options that are not understood, with the network protocol that nft asks for before them."""
 
 _IP_PROTOCOL = fields.field_payload("ip", "protocol")[0]
 _IP6_NEXTHDR = fields.field_payload("ip6", "nexthdr")[0]

@@ -24,7 +24,16 @@ class NotUnderstoodError(Exception):
     """A piece of JSON that this version has no meaning for; the message shows it."""
 
 
-MALFORMED = (NotUnderstoodError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
+MALFORMED = (
+    NotUnderstoodError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
 """What decoding a piece of foreign JSON can raise; callers turn it into something the user sees."""
 
 

@@ -115,3 +115,5 @@ SUBTYPES: Mapping[int, DataType] = {
 """
 NAME_BYTES = 16
 """Size of an interface name in a register (IFNAMSIZ)."""
+VALUE_BYTES = 64
+"""The largest value or key, the size of all registers together (NFT_DATA_VALUE_MAXLEN)."""

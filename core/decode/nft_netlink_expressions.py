@@ -176,11 +176,13 @@ class RuleMachine:
             self.statements.append(decode_verdict(data[2]))
             return
         value = data[1]
+        if not 0 < len(value) <= nft.VALUE_BYTES:
+            raise ValueError("an immediate value without a size")
         constant = Constant(int.from_bytes(value))
         self._load(attributes[1], Register(constant, DataType("integer", len(value) * 8), len(value), "big", value))
 
     def _payload(self, attributes: Attributes) -> None:  # DREG=1 BASE=2 OFFSET=3 LEN=4 SREG=5
-        size = number(attributes[4])
+        size = _size(attributes[4])
         payload = Payload(nft.BASES[number(attributes[2])], number(attributes[3]) * 8, size * 8)
         if 5 in attributes:
             value = self._read(attributes[5])
@@ -220,8 +222,6 @@ class RuleMachine:
         selectors = frozenset(name for bit, name in nft.FIB_FLAGS.items() if flags & bit)
         kind = DATA_TYPES[nft_fields.FIB_TYPES[result]]
         present = bool(flags & nft.FIB_PRESENT)
-        if present:
-            kind = DATA_TYPES["boolean"]
         self._load(attributes[1], _typed(Fib(result, selectors, present), kind))
 
     def _numgen(self, attributes: Attributes) -> None:  # DREG=1 MODULUS=2 TYPE=3 OFFSET=4
@@ -240,7 +240,7 @@ class RuleMachine:
             self.statements.append(Harmless(name) if self._last else UnknownStatement(name))
         else:
             unknown = UnknownExpression(f"extension header or option {option}")
-            self._load(attributes[1], Register(unknown, INTEGER, number(attributes[4]), "big"))
+            self._load(attributes[1], Register(unknown, INTEGER, _size(attributes[4]), "big"))
 
     def _socket(self, attributes: Attributes) -> None:  # KEY=1 DREG=2
         self._load_unknown(attributes, 2, "socket", 8 if number(attributes[1]) == 3 else 4)
@@ -274,6 +274,8 @@ class RuleMachine:
         elif operation in (1, 2) and (source.order == sys.byteorder or source.size == 1):
             by = int.from_bytes(parse(attributes[7])[1], sys.byteorder)
             expression = _shifted(source.expression, by if operation == 1 else -by)
+            if isinstance(expression, Payload):
+                source = replace(source, type=DataType("integer", expression.width))
         else:
             expression = UnknownExpression(f"bitwise operation {operation}")
         self._load(attributes[2], replace(source, expression=expression, raw=b""))
@@ -293,14 +295,18 @@ class RuleMachine:
             name = text(data)
             self.statements.append(Match(source.expression, operator, NamePrefix(name) if wildcard else name))
             return
-        value = int.from_bytes(data, _order(source))
-        if len(data) != source.size and not isinstance(source.expression, UnknownExpression):
-            raise ValueError("a comparison of another size than the value's")
-        if isinstance(source.expression, UnknownExpression):
-            shown = f"{source.expression.text} {operator} {value}"
-            self.statements.append(Match(UnknownExpression(shown), "==", 1))
-        else:
-            self._context.compare(self.statements, source.expression, operator, value)
+        value, expression = int.from_bytes(data, _order(source)), source.expression
+        if isinstance(expression, UnknownExpression):
+            self.statements.append(Match(UnknownExpression(f"{expression.text} {operator} {value}"), "==", 1))
+            return
+        missing = (source.size - len(data)) * 8
+        if missing:
+            # Only the first bytes are compared, which nft uses for prefixes.
+            if missing < 0 or source.order != "big" or operator not in ("==", "!="):
+                raise ValueError("a comparison of another size than the value's")
+            value <<= missing
+            expression = Bitwise(expression, (1 << source.width) - (1 << missing), 0)
+        self._context.compare(self.statements, expression, operator, value)
 
     def _range(self, attributes: Attributes) -> None:  # SREG=1 OP=2 FROM=3 TO=4
         source, operator = self._read(attributes[1]), nft.COMPARISONS[number(attributes[2])]
@@ -508,6 +514,13 @@ def decode_stateful(expression: bytes) -> Statement:
     machine = RuleMachine("inet", _NoSets())
     machine.run([expression])
     return machine.statements[0] if len(machine.statements) == 1 else UnknownStatement("an expression of an element")
+
+
+def _size(data: bytes) -> int:
+    size = number(data)
+    if not 0 < size <= nft.VALUE_BYTES:
+        raise ValueError(f"a value of {size} bytes")
+    return size
 
 
 def _typed(expression: Expression, kind: DataType) -> Register:

@@ -83,6 +83,8 @@ def decode_set(message: bytes) -> SetDescription:
     attributes = parse(message[NFGENMSG_SIZE:])
     flags = number(attributes.get(3, b""))
     key_size, key_type = number(attributes[5]), number(attributes.get(4, b""))
+    if not 0 < key_size <= nft.VALUE_BYTES:
+        raise ValueError(f"a set with keys of {key_size} bytes")
     data_type = number(attributes.get(6, b""))
     data: tuple[KeyField, ...] | None = None
     if flags & nft.SET_MAP and data_type != nft.DATA_VERDICT:
@@ -108,8 +110,10 @@ def key_fields(packed: int, total: int, sizes: Sequence[int], *, sortable: bool 
     """The fields of a key from nft's packed type; None when their sizes cannot be known.
 
     ``total`` is the size of the key in bytes with every field of a concatenation padded to four, ``sizes`` the
-    fields' own where the kernel was told them; ``sortable`` keys of one field are in network order.
+    fields' own where the kernel was told them; ``sortable`` keys are in network order.
     """
+    if not 0 < total <= nft.VALUE_BYTES or any(not 0 < size <= nft.VALUE_BYTES for size in sizes):
+        return None
     types: list[DataType | None] = []
     rest = packed
     while rest:
@@ -127,7 +131,7 @@ def key_fields(packed: int, total: int, sizes: Sequence[int], *, sortable: bool 
     if known.count(0) == 1:
         # The one field whose type has no size of its own fills what the others leave.
         known[known.index(0)] = total - sum(-(-size // 4) * 4 for size in known)
-    if 0 in known or sum(-(-size // 4) * 4 for size in known) != total:
+    if min(known) <= 0 or sum(-(-size // 4) * 4 for size in known) != total:
         return None
     return tuple(
         _field(kind, size, sortable=sortable) for kind, size in zip(types, known, strict=True) if kind is not None
