@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from ipaddress import ip_network
@@ -22,6 +23,9 @@ Decoded = TypeVar("Decoded")
 
 CONNTRACK_FILES = {4: "conntrack.txt", 6: "conntrack6.txt"}
 RULE_FILES = {4: "ip-rule.json", 6: "ip6-rule.json"}
+
+INTERFACE_KEY = re.compile(r"(net\.ipv[46]\.conf\.)(.+)(\.[^.]+)")
+"""Sysctls of one interface: what stands before its name, the name, and the setting, which has no dot."""
 
 SCAN_FROM = 1 << 20
 """Listings of this many bytes are searched for a connection; shorter ones are decoded and indexed at once."""
@@ -124,15 +128,21 @@ class NodeState:
         return self._routing[family]
 
     def sysctl(self, key: str) -> str | None:
-        """A sysctl's value as text ("1"), None when evidence does not have it."""
+        """A sysctl's value as text ("1"), None when evidence does not have it.
+
+        An interface in the key may be written as it is called (net.ipv4.conf.vxlan.calico.rp_filter).
+        """
+        match = INTERFACE_KEY.fullmatch(key)
+        if match is not None:
+            # sysctl(8) writes a dot in a name as a slash: net.ipv4.conf.vxlan/calico.rp_filter.
+            key = f"{match[1]}{match[2].replace('.', '/')}{match[3]}"
         if isinstance(self._evidence, PointLookups):
             return self._evidence.read_sysctl(key)
         return self._sysctls.get(key)
 
     def interface_sysctl(self, family: int, interface: str, key: str) -> str | None:
         """``net.ipv4.conf.INTERFACE.KEY`` or its IPv6 twin; "all" and "default" are interfaces here, too."""
-        # sysctl(8) writes a dot in a name as a slash: net.ipv4.conf.vxlan/calico.rp_filter.
-        return self.sysctl(f"net.ipv{family}.conf.{interface.replace('.', '/')}.{key}")
+        return self.sysctl(f"net.ipv{family}.conf.{interface}.{key}")
 
     def connections(self, family: int) -> Sequence[Connection]:
         """Every tracked connection of ``family`` 4 or 6, in the order of the listing."""

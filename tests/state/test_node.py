@@ -168,6 +168,9 @@ def test_required_evidence_is_an_error() -> None:
 def test_interface_sysctls_of_names_with_dots() -> None:
     node = NodeState(MemoryNode({"sysctl.txt": "net.ipv4.conf.vxlan/calico.rp_filter = 2"}))
     assert node.interface_sysctl(4, "vxlan.calico", "rp_filter") == "2"
+    assert node.sysctl("net.ipv4.conf.vxlan.calico.rp_filter") == "2"
+    assert node.sysctl("net.ipv4.conf.vxlan/calico.rp_filter") == "2"
+    assert node.sysctl("net.ipv4.conf.vxlan.calico.forwarding") is None
 
 
 def test_a_live_node_is_asked_for_one_connection_and_one_setting() -> None:
