@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NETLINK_NETFILTER = 12
 SUBSYSTEM_NFTABLES = 10
+SUBSYSTEM_HOOK = 12
+"""NFNL_SUBSYS_… numbers."""
 
 NLM_F_REQUEST = 0x1
 NLM_F_DUMP_INTR = 0x10
@@ -48,6 +50,10 @@ ATTEMPTS = 8
 
 class _InterruptedDumpError(Exception):
     """The ruleset changed during a dump, so its answers do not belong together."""
+
+
+class _UnsupportedError(EvidenceError):
+    """The kernel does not know the request."""
 
 
 class NftablesSocket:
@@ -85,9 +91,23 @@ class NftablesSocket:
 
     def __call__(self, message_type: int, flags: int, family: int, attributes: bytes) -> Iterable[bytes]:
         """See `NetlinkDump`. A dump that the ruleset changed under is begun anew, a few times."""
+        return self._ask((SUBSYSTEM_NFTABLES << 8) | message_type, flags, family, attributes)
+
+    def hooks(self, family: int, attributes: bytes) -> Iterable[bytes] | None:
+        """The functions at one hook in the order the kernel calls them, None where it cannot tell.
+
+        ``attributes`` name the hook (see `calico_debug.decode.nft_netlink.hook_request`). The kernel tells when built
+        with CONFIG_NETFILTER_NETLINK_HOOK, since Linux 5.14; without, it does not know the request.
+        """
+        try:
+            return self._ask(SUBSYSTEM_HOOK << 8, NLM_F_DUMP, family, attributes)
+        except _UnsupportedError:
+            return None
+
+    def _ask(self, message_type: int, flags: int, family: int, attributes: bytes) -> list[bytes]:
         for _ in range(ATTEMPTS):
             try:
-                return self._exchange((SUBSYSTEM_NFTABLES << 8) | message_type, flags, family, attributes)
+                return self._exchange(message_type, flags, family, attributes)
             except _InterruptedDumpError:
                 continue
         raise EvidenceError(f"the ruleset changed during each of {ATTEMPTS} attempts to read it; try again")
@@ -147,7 +167,7 @@ def _refusal(code: int) -> EvidenceError:
     if code in (errno.EPERM, errno.EACCES):
         return EvidenceError("reading nf_tables needs the capability CAP_NET_ADMIN; run as root on the node")
     if code in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL):
-        return EvidenceError(f"this kernel refuses to show nf_tables ({os.strerror(code)}); is nf_tables loaded?")
+        return _UnsupportedError(f"this kernel refuses to show nf_tables ({os.strerror(code)}); is nf_tables loaded?")
     if code == errno.ENOBUFS:
         return EvidenceError("the kernel's answer about nf_tables overran the socket's buffer; try again")
     return EvidenceError(f"the kernel refused to show nf_tables ({os.strerror(code)}); try: nft list ruleset")

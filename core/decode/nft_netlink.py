@@ -88,6 +88,25 @@ def decode_rule(message: bytes, sets: SetAccess) -> Rule:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class RegisteredHook:
+    """A function at a hook; ``chain`` is (family, table, name) when it is a base chain's."""
+
+    priority: int
+    function: str
+    chain: tuple[str, str, str] | None
+
+
+def decode_registered_hook(message: bytes) -> RegisteredHook:
+    """One NFNL_MSG_HOOK_GET answer (include/uapi/linux/netfilter/nfnetlink_hook.h). Raises ValueError or KeyError."""
+    attributes = parse(message[NFGENMSG_SIZE:])  # PRIORITY=2 FUNCTION_NAME=4 CHAIN_INFO=6
+    chain = None
+    description = parse(parse(attributes.get(6, b"")).get(1, b""))  # TABLE=1 FAMILY=2 NAME=3
+    if description:
+        chain = (nft.FAMILIES[number(description[2])], text(description[1]), text(description[3]))
+    return RegisteredHook(int.from_bytes(attributes[2], signed=True), text(attributes.get(4, b"")), chain)
+
+
 def family_of(message: bytes) -> str:
     """The family in a payload's ``nfgenmsg``, by nft's name. Raises ValueError for one that has none."""
     if len(message) < NFGENMSG_SIZE or message[0] not in nft.FAMILIES:
@@ -96,6 +115,11 @@ def family_of(message: bytes) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------- requests
+
+
+def hook_request(hook: int, device: str = "") -> bytes:
+    """Attributes that name a hook by its number: NFNLA_HOOK_HOOKNUM=1, NFNLA_HOOK_DEV=3 (family netdev)."""
+    return attribute(1, hook.to_bytes(4)) + (string_attribute(3, device) if device else b"")
 
 
 def rules_request(table: str, chain: str) -> bytes:

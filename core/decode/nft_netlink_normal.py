@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from calico_debug.model.nft import Expression, Key, Scalar, Statement
 
+_WITH_PREFIX = ("ipv4_addr", "ipv6_addr", "ether_addr")
 _BY_NUMBER = {number: name for name, number in nft_fields.TRANSPORT_PROTOCOLS.items()}
 
 
@@ -82,23 +83,24 @@ class MatchContext:
                 if numbers[position] == match.right:
                     self.network = name
 
-    def _fields(self, base: str) -> Sequence[tuple[int, int]]:
-        """(offset, width) of the header's fields of whole bytes, the usual ones of overlapping fields first."""
+    def _fields(self, base: str) -> Sequence[tuple[int, int, bool]]:
+        """(offset, width, whether prefixes make sense) of the header's fields of whole bytes."""
         name = {"network": self.network, "transport": self._transport or "th", "link": "ether"}.get(base, "")
         header = nft_fields.HEADERS.get(name)
         if header is None:
             return ()
-        return [(f.offset, f.width) for f in header.fields.values() if f.offset % 8 == 0 and f.width % 8 == 0]
+        whole = [f for f in header.fields.values() if f.offset % 8 == 0 and f.width % 8 == 0]
+        return [(header.start + f.offset, f.width, f.type in _WITH_PREFIX) for f in whole]
 
     def _split(self, load: Payload, operator: str, value: int) -> list[Match]:
         whole = [Match(load, operator, value)]
         fields = self._fields(load.base)
-        if operator not in ("==", "!=") or (load.offset, load.width) in fields:
+        if operator not in ("==", "!=") or any(field[:2] == (load.offset, load.width) for field in fields):
             return whole
         matches, offset, left = [], load.offset, load.width
         while left:
-            width = next((width for start, width in fields if start == offset), 0)
-            if not width:
+            width, prefixes = next(((width, p) for start, width, p in fields if start == offset), (0, False))
+            if not width or (left < width and not prefixes):
                 return whole
             field = Payload(load.base, offset, width)
             taken = min(width, left)

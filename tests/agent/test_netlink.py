@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from calico_debug.agent import netlink
 from calico_debug.agent.netlink import HEADER, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NftablesSocket
-from calico_debug.decode.nft_netlink import rules_request, set_request
+from calico_debug.decode.nft_netlink import decode_registered_hook, hook_request, rules_request, set_request
 from calico_debug.decode.nft_netlink_constants import NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NLM_F_ACK
 from calico_debug.errors import EvidenceError
 
@@ -148,6 +148,19 @@ def test_what_does_not_exist_is_empty(live: NftablesSocket) -> None:
     assert list(live(NFT_MSG_GETSET, NLM_F_ACK, 2, set_request("t", "none"))) == []
     assert list(live(NFT_MSG_GETSET, NLM_F_ACK, 2, set_request("none", "s"))) == []
     assert list(live(NFT_MSG_GETRULE, NLM_F_DUMP, 2, rules_request("t", "none"))) == []
+
+
+@pytest.mark.kernel
+def test_hooks_are_listed_or_known_to_be_unknown(live: NftablesSocket) -> None:
+    answers = live.hooks(2, hook_request(2))
+    if answers is not None:
+        assert [decode_registered_hook(answer).chain for answer in answers] == []
+
+
+def test_kernel_that_cannot_list_hooks() -> None:
+    assert Scripted(error(errno.EINVAL)).hooks(2, hook_request(2)) is None
+    with pytest.raises(EvidenceError, match="CAP_NET_ADMIN"):
+        Scripted(error(errno.EPERM)).hooks(2, hook_request(2))
 
 
 @pytest.mark.kernel

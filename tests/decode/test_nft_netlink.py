@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 from calico_debug.decode.netlink_attributes import attribute, nested, string_attribute
-from calico_debug.decode.nft_netlink import decode_chain, decode_rule, decode_table, element_request
+from calico_debug.decode.nft_netlink import (
+    RegisteredHook,
+    decode_chain,
+    decode_registered_hook,
+    decode_rule,
+    decode_table,
+    element_request,
+    hook_request,
+)
 from calico_debug.model.nft import Hook, UnknownStatement
 from calico_debug.state.ruleset import KernelRuleset, RecordedRuleset
 from hypothesis import given, settings
@@ -51,6 +59,15 @@ def test_chain_of_devices() -> None:
     names = string_attribute(1, "t") + attribute(2, (9).to_bytes(8)) + string_attribute(3, "c")
     chain = decode_chain(bytes((5, 0, 0, 0)) + names + nested(4, hook) + string_attribute(7, "filter"))
     assert chain.hook == Hook("filter", "ingress", -5, "accept", ("eth0", "eth1"))
+
+
+def test_hook_with_a_base_chain_and_one_without() -> None:
+    chain = string_attribute(1, "t") + attribute(2, b"\x02") + string_attribute(3, "c")
+    own = attribute(2, (-100).to_bytes(4, signed=True)) + string_attribute(4, "ipv4_conntrack_in")
+    assert decode_registered_hook(IP + own) == RegisteredHook(-100, "ipv4_conntrack_in", None)
+    with_chain = own + nested(6, nested(1, chain) + attribute(2, (1).to_bytes(4)))
+    assert decode_registered_hook(IP + with_chain).chain == ("ip", "t", "c")
+    assert hook_request(0, "eth0") == attribute(1, bytes(4)) + string_attribute(3, "eth0")
 
 
 def test_unknown_expression_is_shown_by_its_name() -> None:
