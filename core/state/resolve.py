@@ -100,9 +100,11 @@ class Resolver:
         pod = self._cluster.pod_by_address(address)
         if pod is not None:
             return End(text, (address,), pod=pod, node=pod.node or None)
-        owner = self._cluster.service_by_address(address)
-        if owner is not None:
-            return End(text, (address,), service=owner[0])
+        port = text.port if isinstance(text.port, int) else None
+        owner = self._cluster.service_by_address(address, port)
+        node = self._cluster.node_by_address(address)
+        if owner is not None and (node is None or owner[1] is not None):
+            return End(text, (address,), service=owner[0], node=node.name if node else None)
         return End(text, (address,), node=self._node_of(address))
 
     def _pod(self, text: EndpointText) -> Pod:
@@ -185,17 +187,19 @@ class Resolver:
 
     @cached_property
     def _owned_addresses(self) -> Mapping[Address, str]:
-        """Addresses of nodes that no list of the cluster has: second interfaces, bridges, or no list at all."""
-        owners: dict[Address, str] = {}
+        """Addresses of nodes that no list of the cluster has: second interfaces, bridges, or no list at all.
+
+        What several nodes have, such as the service addresses on every kube-ipvs0, says nothing about one of them.
+        """
+        owners: dict[Address, set[str]] = {}
         for name, node in self._nodes.items():
             try:
                 owned = node.addresses
             except EvidenceError:
                 continue  # the walk asks for the same file and says what is wrong with it
             for address in owned:
-                if not is_everywhere(address.address):
-                    owners.setdefault(address.address, name)
-        return owners
+                owners.setdefault(address.address, set()).add(name)
+        return {address: names.pop() for address, names in owners.items() if len(names) == 1}
 
     def _need(self, file: str, text: EndpointText) -> None:
         problem = self._cluster.problem(file)
@@ -258,11 +262,11 @@ class Resolver:
         fitting = fitting_ports(service, wanted, word)
         if receiver.text.kind == "address" and isinstance(wanted, int) and not fitting:
             # The address is a service's and the port is none of its ports: worth explaining, so no error.
-            return Endpoint(address, wanted, service=(service.namespace, service.name, ""))
+            return Endpoint(address, wanted, service=(service.namespace, service.name, ""), node=receiver.node)
         if len(fitting) != 1:
             raise no_service_port(service, wanted, word, fitting)
         port = fitting[0]
-        return Endpoint(address, port.port, service=(service.namespace, service.name, port.name))
+        return Endpoint(address, port.port, service=(service.namespace, service.name, port.name), node=receiver.node)
 
     def _endpoint(
         self, end: End, address: Address, port: int | None, notes: list[str], protocol: int | None = None

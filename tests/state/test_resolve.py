@@ -194,6 +194,25 @@ def test_addresses_that_only_a_node_knows() -> None:
         flow("node/broken", "shop/web-0:80", nodes)
 
 
+def test_an_address_of_several_nodes_is_nobodys() -> None:
+    listing = [{"ifname": "docker0", "addr_info": [{"family": "inet", "local": "172.17.0.1", "prefixlen": 16}]}]
+    nodes = {name: NodeState(MemoryNode({"ip-addr.json": json.dumps(listing)}, name)) for name in ("n1", "n2")}
+    assert flow("172.17.0.1", "shop/web-0:80", nodes).source.node is None
+    assert flow("172.17.0.1", "shop/web-0:80", {"n2": nodes["n2"]}).source.node == "n2"
+
+
+def test_a_services_external_address_on_a_node() -> None:
+    lists = {
+        **LISTS,
+        "services.json": [service("shop", "web", [{"port": 80}], "10.96.0.1", externalIPs=["172.30.0.12"])],
+    }
+    cluster = load_cluster(MemorySource({name: json.dumps(items) for name, items in lists.items()}))
+    at_port = resolve_flow("10.1.1.1", "172.30.0.12:80", cluster=cluster, nodes={}).destination
+    assert at_port == Endpoint(A("172.30.0.12"), 80, service=("shop", "web", ""), node="n2")
+    beside = resolve_flow("10.1.1.1", "172.30.0.12:22", cluster=cluster, nodes={}).destination
+    assert beside == Endpoint(A("172.30.0.12"), 22, node="n2")
+
+
 def test_external_is_an_address_that_nothing_has() -> None:
     found = flow("external", "node/n1:30080", via="n2")
     # The first half of 192.0.2.0/24 is in a network set.
