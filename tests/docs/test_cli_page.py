@@ -1,0 +1,81 @@
+"""docs/cli.md against the command line itself."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+import pytest
+from calico_debug.cli.commands import commands as group
+from calico_debug.cli.environment import Question
+from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.flows import FLOW_KEYS, LONGEST_LINE, parse_flow
+from calico_debug.cli.options import CONFLICTS, FORMATS
+from calico_debug.cli.trace import HELP, trace
+from calico_debug.errors import MissingEvidence
+from calico_debug.model.explanation import FlowExplanation
+
+from tests.cli.worlds import Ran, run
+from tests.docs.markdown import DOCS, code, commands, section, tables
+
+
+def written(option: click.Option) -> str:
+    """How the page writes an option: every name quoted, the last with its value."""
+    if isinstance(option.type, click.Choice):
+        value = " " + "|".join(option.type.choices)
+    else:
+        value = f" {option.metavar}" if option.metavar else ""
+    *others, last = sorted(option.opts, key=len)
+    return ", ".join([*(f"`{name}`" for name in others), f"`{last}{value}`"])
+
+
+def test_options() -> None:
+    context = click.Context(trace, help_option_names=["-h", "--help"])
+    options = [option for option in trace.get_params(context) if isinstance(option, click.Option)]
+    assert tables(section("cli.md", "Options of trace"))[0] == [(written(option), option.help) for option in options]
+
+
+def test_conflicts() -> None:
+    expected = [(f"`{c.first}`", f"`{c.second}{f' {c.value}' if c.value else ''}`", c.remedy) for c in CONFLICTS]
+    assert tables(section("cli.md", "Options of trace"))[1] == expected
+
+
+def test_formats() -> None:
+    assert [code(row[0]) for row in tables(section("cli.md", "Output"))[0]] == list(FORMATS)
+
+
+def test_exit_codes() -> None:
+    assert tables(section("cli.md", "Exit codes"))[0] == [(str(int(c)), c.meaning) for c in ExitCode]
+
+
+def test_flow_keys() -> None:
+    text = section("cli.md", "Many flows")
+    assert [code(row[0]) for row in tables(text)[0]] == list(FLOW_KEYS)
+    assert LONGEST_LINE == 64 * 1024
+    line = next(line for line in text.splitlines() if line.startswith('{"from"'))
+    assert parse_flow(line.encode()).destination == "svc/stars/frontend"
+
+
+EXAMPLES = sorted(
+    {
+        example
+        for text in (*(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md")), HELP, str(group.help))
+        for example in commands(text)
+    }
+)
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 8
+
+
+def nothing_there(_: Ran, question: Question) -> FlowExplanation:
+    raise MissingEvidence(f"nothing about {question.source}")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They fail, if at all, because the bundle or the flows are not there, not because of what is typed."""
+    words = shlex.split(example, comments=True)[1:]
+    monkeypatch.setattr(Ran, "trace", nothing_there)
+    assert run(*words).code == ExitCode.FAILED
