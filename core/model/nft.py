@@ -114,9 +114,7 @@ class UnknownExpression:
     text: str
 
 
-Expression = (
-    Payload | Meta | Ct | Fib | Numgen | Bitwise | Shift | Constant | Concat | MapValue | UnknownExpression
-)
+Expression = Payload | Meta | Ct | Fib | Numgen | Bitwise | Shift | Constant | Concat | MapValue | UnknownExpression
 
 # ---------------------------------------------------------------------------------------------------------- sets
 

@@ -101,3 +101,8 @@ class Routing:
 
     rules: Sequence[RoutingRule]
     tables: Mapping[str, Sequence[Route]]
+
+
+def address_from_int(family: int, number: int) -> Address:
+    """The address of ``family`` 4 or 6 that ``number`` stands for."""
+    return IPv4Address(number) if family == 4 else IPv6Address(number)

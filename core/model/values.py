@@ -37,7 +37,23 @@ class Partial:
         return (other ^ self.value) & self.known == 0 and other >> self.width == 0
 
 
-Value = int | str | Partial
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A number that the kernel picks, ``lowest`` ≤ n ≤ ``highest``; ``why`` says how (``numgen random mod 3``)."""
+
+    lowest: int
+    highest: int
+    why: str
+
+    def may_equal(self, other: int) -> bool:
+        """Whether the kernel can pick ``other``."""
+        return self.lowest <= other <= self.highest
+
+
+Open = Partial | Drawn
+"""A value that is not settled."""
+
+Value = int | str | Partial | Drawn
 
 
 def unknown(width: int, why: str) -> Partial:
@@ -52,9 +68,3 @@ def settle(value: int, known: int, width: int, why: str) -> int | Partial:
         return value & full
     return Partial(value & known, known & full, width, why)
 
-
-@dataclass(frozen=True, slots=True)
-class Unsure:
-    """The third answer of a match: it depends on something unknown, named in ``why``."""
-
-    why: str

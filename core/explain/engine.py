@@ -1,0 +1,343 @@
+"""The whole path for one flow: find its start, walk every alternative, tell what happened, put it together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from calico_debug.explain.attribution import Attributor
+from calico_debug.explain.dataplane import Dataplanes
+from calico_debug.explain.narrative import DATAPLANE, Narrative, narrate, service_backend
+from calico_debug.model.explanation import (
+    BackendOutcome,
+    Decision,
+    Finding,
+    FlowEnd,
+    FlowExplanation,
+    NewConnection,
+    Witness,
+)
+from calico_debug.model.flow import protocol_name
+from calico_debug.model.routing import address_from_int
+from calico_debug.policy.chains import ChainKind, chain_role
+from calico_debug.state.cluster import load_cluster
+from calico_debug.state.node import NodeState
+from calico_debug.walk.choices import Alternative, Chooser, Kind, explore
+from calico_debug.walk.connections import live_connection
+from calico_debug.walk.context import Onward, Undecided
+from calico_debug.walk.journey import Journey, Opening, Traveller, opening_packet
+from calico_debug.walk.node import NodeWalker
+from calico_debug.walk.wiring import Place, Wiring
+
+if TYPE_CHECKING:
+    from calico_debug.evidence.source import EvidenceSource
+    from calico_debug.model.flow import Endpoint, Flow
+    from calico_debug.model.nft import Rule
+    from calico_debug.model.routing import Address
+    from calico_debug.walk.packet import Port
+
+MAX_ALTERNATIVES = 256
+"""Combinations of open questions that are followed: enough for a service with that many backends."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """One alternative: what it amounts to, and the choices that led there."""
+
+    narrative: Narrative
+    journey: Journey
+    kinds: frozenset[Kind]
+    questions: tuple[str, ...]
+
+
+class Engine:
+    """Explains flows from one source of evidence. Everything read or compiled is kept for the next flow."""
+
+    def __init__(self, source: EvidenceSource) -> None:
+        """Nothing is read before a flow needs it."""
+        self.source = source
+        self.cluster = load_cluster(source)
+        self.states: Mapping[str, NodeState] = {name: NodeState(source.node(name)) for name in source.nodes()}
+        self._walkers = {name: NodeWalker(state) for name, state in self.states.items()}
+        self._attributor = Attributor(self.cluster)
+        self._dataplanes = Dataplanes(source)
+        self._wiring = Wiring(self._walkers, self._role)
+        self._traveller = Traveller(self._walkers, self._wiring, self._go_on, self._dataplanes.admit)
+        self._names: dict[tuple[int, int], str] = {}
+
+    # --------------------------------------------------------------------------------------------------- the answer
+
+    def explain(self, flow: Flow) -> FlowExplanation:
+        """The explanation of one flow. Raises `EvidenceError` when no node of the flow runs Calico or can be read."""
+        notes = list(flow.notes)
+        try:
+            opening = self._opening(flow, notes)
+        except Undecided as stop:
+            return self._unstarted(flow, str(stop), notes)
+        existing = self._existing(opening)
+        told = self._alternatives(opening, join_existing=existing)
+        new = self._alternatives(opening, join_existing=False) if existing else None
+        return self._assemble(flow, opening, told, new, notes)
+
+    def _alternatives(self, opening: Opening, join_existing: bool) -> list[_Told]:
+        def run(chooser: Chooser) -> Journey:
+            return self._traveller.travel(opening, chooser, join_existing)
+
+        found: list[_Told] = []
+        for alternative in explore(run, MAX_ALTERNATIVES + 1):
+            found.append(self._tell(alternative, with_steps=not found))
+        return found
+
+    def _tell(self, alternative: Alternative[Journey], with_steps: bool) -> _Told:
+        journey = alternative.result
+        narrative = narrate(journey, self._walkers, self._attributor, self.name_of, with_steps)
+        narrative.backend = service_backend(journey)
+        kinds = frozenset(choice.kind for choice in alternative.choices)
+        questions = tuple(dict.fromkeys(c.why for c in alternative.choices if c.kind is not Kind.BACKEND))
+        return _Told(narrative, journey, kinds, questions)
+
+    # ------------------------------------------------------------------------------------------------ where it starts
+
+    def _opening(self, flow: Flow, notes: list[str]) -> Opening:
+        source, destination = flow.source, flow.destination
+        family = source.address.version
+        return Opening(
+            family,
+            flow.protocol,
+            int(source.address),
+            int(destination.address),
+            source.port,
+            destination.port,
+            self._start(flow, family, notes),
+            flow.icmp,
+        )
+
+    def _start(self, flow: Flow, family: int, notes: list[str]) -> Place:
+        source = flow.source
+        address = int(source.address)
+        place = None if flow.via else self._wiring.place(family, address)
+        if place is not None:
+            return place
+        if source.pod is not None or source.node is not None:
+            if not flow.via:
+                what = f"pod {'/'.join(source.pod)}" if source.pod else f"node {source.node}"
+                where = f"node {source.node}" if source.node else "its node"
+                raise Undecided(f"{what} ({source.address}) is not found in the evidence: it needs that of {where}")
+        via = flow.via or self._entrance(flow, family, notes)
+        if via not in self._walkers:
+            raise Undecided(f"the flow arrives through {via}, and there is no evidence of that node")
+        return Place(via, self._wiring.arrival_interface(via, family, address))
+
+    def _entrance(self, flow: Flow, family: int, notes: list[str]) -> str:
+        """The node through which traffic from outside comes when nobody said: an assumption, and stated."""
+        destination = flow.destination
+        owner = self._wiring.owner(family, int(destination.address))
+        if owner is None:
+            place = self._wiring.place(family, int(destination.address))
+            owner = place.node if place is not None else destination.node
+        why = "it owns the destination address or runs the destination pod"
+        if owner is None:
+            owner = self._backend_node(destination) or next(iter(self._walkers), "")
+            why = "nothing says where it comes in"
+        if not owner:
+            raise Undecided("there is no evidence of any node")
+        notes.append(f"{flow.source.address} is assumed to arrive through {owner}: {why}; --via names another node")
+        return owner
+
+    def _backend_node(self, destination: Endpoint) -> str | None:
+        if destination.service is None:
+            return None
+        service = self.cluster.service(*destination.service[:2])
+        nodes = {backend.node for backend in service.backends if backend.node} if service else set()
+        node = nodes.pop() if len(nodes) == 1 else None
+        return node if node in self._walkers else None
+
+    def _existing(self, opening: Opening) -> bool:
+        """Whether conntrack on the first node knows the very connection that was asked about."""
+        if opening.source_port is None:
+            return False
+        return live_connection(self.states[opening.place.node], opening_packet(opening, mid_stream=True)) is not None
+
+    def _go_on(self, walker: NodeWalker, rule: Rule | None, stack: Sequence[str]) -> Onward | None:
+        """After a denial by policy: what the rest of the path would do if the endpoint's chain had accepted."""
+        if rule is None:
+            return None
+        for chain in reversed(stack):
+            role = chain_role(chain)
+            if role is not None and role.kind in (ChainKind.WORKLOAD, ChainKind.HOST, ChainKind.HOST_FORWARD):
+                accept = self._attributor.marks(walker, rule.family, rule.table, chain).accept
+                return Onward(chain, accept) if accept else None
+        return None
+
+    # ----------------------------------------------------------------------------------------------------- assembly
+
+    def _assemble(
+        self, flow: Flow, opening: Opening, told: list[_Told], new: list[_Told] | None, notes: list[str]
+    ) -> FlowExplanation:
+        verdict, decision, findings = _combine(told)
+        backends = self._backends(flow, told)
+        if verdict == "undetermined" and len(backends) > 1:
+            findings.append(_disagreement(backends))
+        first = told[0]
+        findings.extend(first.narrative.findings)
+        findings.extend(Finding("assumption", "info", note) for note in notes)
+        findings.extend(self._evidence_findings(first.journey))
+        new_connection = None
+        if new is not None:
+            new_verdict, new_decision, _ = _combine(new)
+            new_connection = NewConnection(new_verdict, new_decision)
+            if new_verdict != verdict:
+                findings.append(_outlived(new_verdict))
+        return FlowExplanation(
+            protocol_name(flow.protocol),
+            self._end(flow.source, opening.place),
+            self._end(flow.destination, first.journey.place if not backends else None),
+            verdict,
+            decision,
+            backends,
+            new_connection,
+            tuple(first.narrative.steps),
+            {"predicted": self._predicted(verdict, decision, first.journey)},
+            tuple(dict.fromkeys(findings)),
+        )
+
+    def _unstarted(self, flow: Flow, why: str, notes: list[str]) -> FlowExplanation:
+        decision = Decision(flow.source.node or "", DATAPLANE, "missing-evidence", detail=why)
+        findings = [Finding("missing-evidence", "warning", why)]
+        findings.extend(Finding("assumption", "info", note) for note in notes)
+        return FlowExplanation(
+            protocol_name(flow.protocol),
+            self._end(flow.source, None),
+            self._end(flow.destination, None),
+            "undetermined",
+            decision,
+            witnesses={"predicted": Witness("undetermined", "", why)},
+            findings=tuple(findings),
+        )
+
+    def _predicted(self, verdict: str, decision: Decision | None, journey: Journey) -> Witness:
+        node = decision.node if decision else ""
+        nodes = dict.fromkeys(leg.made.node for leg in journey.legs)
+        how = f"predicted from the rules in the kernel of {', '.join(nodes)}" if nodes else "no node could be walked"
+        return Witness(verdict, node, how, self.states[node].taken_at if node in self.states else "")
+
+    def _evidence_findings(self, journey: Journey) -> list[Finding]:
+        found = []
+        for node in dict.fromkeys(leg.made.node for leg in journey.legs):
+            found.extend(Finding("evidence", "info", f"{node}: {note}") for note in self.states[node].notes)
+            found.extend(self._dataplanes.findings(self._walkers[node]))
+        return found
+
+    def _backends(self, flow: Flow, told: list[_Told]) -> tuple[BackendOutcome, ...]:
+        by_backend: dict[tuple[int, Port], list[_Told]] = {}
+        for alternative in told:
+            if alternative.narrative.backend is not None:
+                by_backend.setdefault(alternative.narrative.backend, []).append(alternative)
+        family = flow.destination.address.version
+        outcomes = []
+        for (address, port), alternatives in by_backend.items():
+            verdict, decision, _ = _combine(alternatives)
+            known = address_from_int(family, address)
+            pod = self.cluster.pod_by_address(known)
+            place = self._wiring.place(family, address)
+            outcomes.append(
+                BackendOutcome(
+                    str(known),
+                    port if isinstance(port, int) else None,
+                    verdict,
+                    {"namespace": pod.namespace, "name": pod.name} if pod else None,
+                    (place.node if place else "") or (pod.node if pod else ""),
+                    decision,
+                )
+            )
+        return tuple(outcomes)
+
+    # --------------------------------------------------------------------------------------------------------- names
+
+    def _end(self, end: Endpoint, place: Place | None) -> FlowEnd:
+        if place is None and end.service is None:
+            place = self._wiring.place(end.address.version, int(end.address))
+        pod = end.pod
+        if pod is None and end.service is None:
+            known = self.cluster.pod_by_address(end.address)
+            pod = (known.namespace, known.name) if known else None
+        service = None
+        if end.service is not None:
+            namespace, name, port_name = end.service
+            service = {"namespace": namespace, "name": name, "port": end.port}
+            if port_name:
+                service["portName"] = port_name
+        at_home = place is not None and not end.external and (end.service is None)
+        outside = at_home and place is not None and self._wiring.place(end.address.version, int(end.address)) is None
+        node = place.node if at_home and place is not None and not outside else end.node or ""
+        interface = place.interface if at_home and place is not None and not outside else ""
+        return FlowEnd(
+            str(end.address),
+            end.port,
+            {"namespace": pod[0], "name": pod[1]} if pod else None,
+            service,
+            node,
+            interface,
+        )
+
+    def name_of(self, family: int, address: int) -> str:
+        """The pod or node with an address, for people; "" when the cluster's objects know none."""
+        key = (family, address)
+        if key not in self._names:
+            known = address_from_int(family, address)
+            pod = self.cluster.pod_by_address(known)
+            node = None if pod else self.cluster.node_by_address(known)
+            self._names[key] = f"{pod.namespace}/{pod.name}" if pod else f"node {node.name}" if node else ""
+        return self._names[key]
+
+    def _role(self, family: int, address: int) -> str:
+        known = address_from_int(family, address)
+        if pod := self.cluster.pod_by_address(known):
+            return f"pod {pod.namespace}/{pod.name}"
+        if node := self.cluster.node_by_address(known):
+            return f"node {node.name}"
+        return "outside" if self._is_outside(family, known) else ""
+
+    def _is_outside(self, family: int, known: Address) -> bool:
+        """Whether an address certainly belongs to nobody in the cluster: that takes its objects, or its pools."""
+        if self.cluster.service_by_address(known):
+            return False
+        pools = [pool for pool in self.cluster.pools() if pool.version == family]
+        if not pools and not self.cluster.pods():
+            return False
+        return not any(known in pool for pool in pools)
+
+
+def _combine(told: list[_Told]) -> tuple[str, Decision | None, list[Finding]]:
+    """One verdict for all alternatives; different ones are undetermined, with the questions they depend on."""
+    first = told[0].narrative
+    verdicts = dict.fromkeys(alternative.narrative.verdict for alternative in told)
+    complete = len(told) <= MAX_ALTERNATIVES
+    if len(verdicts) == 1 and complete:
+        return first.verdict, first.decision, []
+    node = first.decision.node if first.decision else ""
+    questions = list(dict.fromkeys(question for alternative in told for question in alternative.questions))
+    kinds = frozenset(kind for alternative in told for kind in alternative.kinds)
+    if not complete:
+        detail = f"more than {MAX_ALTERNATIVES} alternatives are open"
+    elif questions:
+        detail = f"it depends: {'; '.join(questions)}"
+    else:
+        detail = "the backends of the service have different verdicts"
+    reason = "not-understood" if Kind.UNKNOWN in kinds else "alternatives"
+    findings = [Finding("depends-on", "warning", question) for question in questions]
+    return "undetermined", Decision(node, DATAPLANE, reason, detail=detail), findings
+
+
+def _disagreement(backends: tuple[BackendOutcome, ...]) -> Finding:
+    each = ", ".join(f"{backend.ip}:{backend.port} {backend.verdict}" for backend in backends)
+    return Finding("backends-differ", "warning", f"the outcome depends on the backend that the kernel picks: {each}")
+
+
+def _outlived(verdict: str) -> Finding:
+    return Finding(
+        "outlived-policy",
+        "warning",
+        f"this connection goes on because conntrack knows it; a new one between the same ends would be {verdict}",
+    )

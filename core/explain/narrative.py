@@ -1,0 +1,382 @@
+"""One journey told: its verdict, the decision, and the steps in the order the packet met them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from calico_debug.explain.attribution import Attributor, evidence_of, profile_ref
+from calico_debug.explain.closest import closest_rule, tell
+from calico_debug.explain.denials import KUBE_PROXY_TABLE, cause_of
+from calico_debug.explain.evaluation import ALLOWED, DENIED, EndpointVisit, TierVisit, endpoint_visits
+from calico_debug.model.conntrack import STATE_BITS
+from calico_debug.model.explanation import Decision, Evidence, Finding, RuleRef, Step
+from calico_debug.model.routing import address_from_int
+from calico_debug.policy.chains import ChainKind, CommentKind, chain_role, parse_comment
+from calico_debug.walk.context import Matched, Routed, Tracked, Translated, Unrouted
+from calico_debug.walk.node import DELIVERED, LOST, SENT, UNDECIDED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from calico_debug.explain.attribution import NamedPolicy
+    from calico_debug.walk.context import Denial, Event
+    from calico_debug.walk.journey import Journey, Leg
+    from calico_debug.walk.node import NodeWalker
+    from calico_debug.walk.packet import Ends, Port
+
+DATAPLANE = "nftables"
+STATE_NAMES = {number: name for name, number in STATE_BITS.items()}
+
+Namer = Callable[[int, int], str] if TYPE_CHECKING else object
+"""(family, address) to a name for people, "" when there is none."""
+
+
+@dataclass(slots=True)
+class Narrative:
+    """What one journey amounts to. ``backend`` is where service translation sent it, (address, port)."""
+
+    verdict: str = "undetermined"
+    decision: Decision | None = None
+    steps: list[Step] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    backend: tuple[int, Port] | None = None
+
+
+def narrate(
+    journey: Journey, walkers: Mapping[str, NodeWalker], attributor: Attributor, name: Namer, with_steps: bool = True
+) -> Narrative:
+    """Tell a journey; without steps only the verdict, the decision and the backend are found out."""
+    return _Narrator(journey, walkers, attributor, name, with_steps).tell()
+
+
+class _Narrator:
+    def __init__(
+        self,
+        journey: Journey,
+        walkers: Mapping[str, NodeWalker],
+        attributor: Attributor,
+        name: Namer,
+        with_steps: bool,
+    ) -> None:
+        self._journey = journey
+        self._walkers = walkers
+        self._attributor = attributor
+        self._name = name
+        self._with_steps = with_steps
+        self._told = Narrative()
+        self._accepted: Decision | None = None
+
+    def tell(self) -> Narrative:
+        told, journey = self._told, self._journey
+        for leg in journey.legs:
+            self._leg(leg)
+        if told.decision is None:
+            self._conclude()
+        return told
+
+    # ------------------------------------------------------------------------------------------------- conclusions
+
+    def _conclude(self) -> None:
+        """Nothing denied: the flow arrived and was answered, or the evidence ends before that."""
+        told, journey = self._told, self._journey
+        last = journey.legs[-1].made.node if journey.legs else ""
+        stopped = journey.stopped if not journey.arrived else journey.reply_stopped
+        if not journey.arrived or stopped:
+            detail = stopped or "the walk did not get to the destination"
+            told.decision = Decision(last, DATAPLANE, "missing-evidence", detail=detail)
+            return
+        told.verdict = "allowed"
+        first = journey.legs[0].made
+        if self._accepted is not None:
+            told.decision = self._accepted
+        elif not first.arrived and journey.arrived == "workload" and journey.place and journey.place.node == first.node:
+            told.decision = Decision(
+                first.node, DATAPLANE, "host-to-own-pod", detail="a node's traffic to its own pods is not policed"
+            )
+        else:
+            told.decision = Decision(
+                first.node, DATAPLANE, "no-policy", detail="no policy applies to either end on this path"
+            )
+
+    def _decide(self, verdict: str, decision: Decision) -> None:
+        if self._told.decision is None:
+            self._told.verdict, self._told.decision = verdict, decision
+
+    # --------------------------------------------------------------------------------------------------------- legs
+
+    def _leg(self, leg: Leg) -> None:
+        made = leg.made
+        visits = {visit.position: visit for visit in endpoint_visits(made.trace.events)}
+        settled_before = self._told.decision is not None
+        denials = {denial.position: denial for denial in made.trace.denials}
+        current: EndpointVisit | None = None
+        for position, event in enumerate(made.trace.events):
+            if (visit := visits.get(position)) is not None:
+                current = visit
+                self._visit(leg, visit)
+            self._event(leg, event)
+            if (denial := denials.pop(position + 1, None)) is not None:
+                self._denied(leg, denial, current)
+        for denial in denials.values():  # the policy of a base chain has no rule and so no event
+            self._denied(leg, denial, current)
+        if made.ending == UNDECIDED and not settled_before:
+            reason = "missing-evidence" if made.trace.missing else "not-understood"
+            if not made.trace.hypothetical:
+                self._decide("undetermined", Decision(made.node, DATAPLANE, reason, detail=made.trace.undecided))
+            self._step(Step(made.node, "netfilter", "undetermined", made.trace.undecided, hypothetical=made.trace.hypothetical))
+        if leg.reply and self._with_steps and made.ending in (SENT, DELIVERED):
+            self._step(Step(made.node, "reply", "passed", "conntrack lets the answer through"))
+
+    def _event(self, leg: Leg, event: Event) -> None:
+        node = leg.made.node
+        match event:
+            case Unrouted(reason, detail):
+                if leg.made.ending == LOST and not leg.made.trace.hypothetical:
+                    verdict = "rejected" if reason == "no-route" and "blackhole" not in detail else "denied"
+                    self._decide(verdict, Decision(node, DATAPLANE, reason, detail=detail))
+                self._step(Step(node, "routing", "dropped", detail, hypothetical=leg.made.trace.hypothetical))
+            case Matched():
+                self._host_action(leg, event)
+            case _ if not self._with_steps or leg.reply:
+                return
+            case Tracked(_, state):
+                self._step(Step(node, "conntrack", STATE_NAMES.get(state, str(state)), _outer(leg, "the packet's connection")))
+            case Routed(route, interface, local, hypothetical):
+                way = "to the node itself" if local else f"out of {interface}"
+                prefix = f" (route {route.destination})" if route is not None else ""
+                self._step(Step(node, "routing", "routed", _outer(leg, f"{way}{prefix}"), hypothetical=hypothetical))
+            case Translated():
+                self._translated(leg, event)
+
+    def _translated(self, leg: Leg, event: Translated) -> None:
+        node, family = leg.made.node, leg.made.packet.family
+        evidence = evidence_of(event.rule) if event.rule is not None else None
+        if event.side == "dst":
+            target = _spot(family, event.after.destination, event.after.destination_port)
+            known = self._name(family, event.after.destination)
+            service = event.rule is not None and event.rule.table == KUBE_PROXY_TABLE
+            origin = _spot(family, event.before.destination, event.before.destination_port)
+            detail = f"{origin} -> {target}{f' ({known})' if known else ''}"
+            stage = "service" if service else "nat"
+            self._step(Step(node, stage, "translated", detail, evidence=evidence, hypothetical=event.hypothetical))
+        else:
+            before, after = address_from_int(family, event.before.source), address_from_int(family, event.after.source)
+            detail = f"source {before} becomes {after}"
+            self._step(Step(node, "nat", "masqueraded", detail, evidence=evidence, hypothetical=event.hypothetical))
+
+    def _host_action(self, leg: Leg, event: Matched) -> None:
+        """DefaultEndpointToHostAction lets a pod's packet in to its own node."""
+        role = chain_role(event.rule.chain)
+        if role is None or role.kind is not ChainKind.WORKLOAD_TO_HOST or event.verdict is None:
+            return
+        if parse_comment(event.rule.comment).kind is not CommentKind.HOST_ACTION or leg.reply or leg.outer:
+            return
+        accepts = getattr(event.verdict, "kind", "") in ("accept", "return")
+        if accepts:
+            detail = "DefaultEndpointToHostAction lets pods reach their own node"
+            evidence = evidence_of(event.rule)
+            self._step(Step(leg.made.node, "host", "accepted", detail, evidence=evidence, hypothetical=event.hypothetical))
+            if not event.hypothetical:
+                self._accepted = Decision(
+                    leg.made.node, DATAPLANE, "host-default", "egress", detail=detail, evidence=evidence
+                )
+
+    # -------------------------------------------------------------------------------------------------------- visits
+
+    def _visit(self, leg: Leg, visit: EndpointVisit) -> None:
+        walker = self._walkers[leg.made.node]
+        if leg.reply:
+            return
+        if visit.outcome == ALLOWED and not visit.hypothetical:
+            self._accepted = self._visit_decision(leg, walker, visit)
+        if not self._with_steps:
+            return
+        stage = visit.role.direction if visit.role.kind is ChainKind.WORKLOAD else "host"
+        for tier in visit.tiers:
+            self._tier_step(leg, walker, visit, tier, stage)
+        if visit.outcome == ALLOWED and visit.reason != "rule":
+            evidence = evidence_of(visit.rule)
+            ref = profile_ref(visit.profile) if visit.reason == "profile" else None
+            detail = _OUTSIDE_TIERS[visit.reason].format(profile=visit.profile)
+            self._step(
+                Step(
+                    leg.made.node,
+                    stage,
+                    ALLOWED,
+                    detail,
+                    visit.role.direction,
+                    policy=ref,
+                    evidence=evidence,
+                    hypothetical=visit.hypothetical,
+                )
+            )
+
+    def _tier_step(self, leg: Leg, walker: NodeWalker, visit: EndpointVisit, tier: TierVisit, stage: str) -> None:
+        node, direction = leg.made.node, visit.role.direction
+        action = tier.outcome or "no match"
+        if tier.outcome == DENIED and visit.rejected:
+            action = "rejected"
+        ref = rule = None
+        detail, evidence = "", evidence_of(tier.rule) if tier.rule is not None else None
+        if tier.by is not None:
+            named = self._policy(walker, visit, tier.by.chain)
+            ref, rule = named.ref, named.rule_ref(tier.by.rule)
+            evidence = evidence_of(tier.by.rule)
+        elif tier.outcome == DENIED:
+            detail = f"end of tier: {self._selecting(walker, visit, tier)}"
+        elif tier.outcome == "passed":
+            detail = "no rule matched, and the tier's default action is to pass" if tier.policies else "no policy here"
+        elif not tier.outcome:
+            detail = "no policy of the tier decides here"
+        self._step(
+            Step(node, stage, action, detail, direction, tier.name, ref, rule, evidence, visit.hypothetical)
+        )
+        if tier.outcome == DENIED and tier.by is None:
+            self._closest(leg, walker, visit, tier, stage)
+
+    def _selecting(self, walker: NodeWalker, visit: EndpointVisit, tier: TierVisit) -> str:
+        names = [_short(self._policy(walker, visit, policy.chain)) for policy in tier.policies]
+        if not names:
+            return "policies select the endpoint, none of their rules matched"
+        if len(names) == 1:
+            return f"{names[0]} selects the {_kind_word(visit)}, none of its rules matched"
+        return f"{', '.join(names[:-1])} and {names[-1]} select the {_kind_word(visit)}, none of their rules matched"
+
+    def _closest(self, leg: Leg, walker: NodeWalker, visit: EndpointVisit, tier: TierVisit, stage: str) -> None:
+        denial = next((d for d in leg.made.trace.denials if d.rule is visit.rule), None)
+        if denial is None:
+            return
+        policies = [self._policy(walker, visit, policy.chain) for policy in tier.policies]
+        near = closest_rule(walker, policies, leg.made.packet, denial.ends)
+        if near is None:
+            return
+        text = tell(near, leg.made.packet, denial.ends, self._name)
+        index = near.policy.indices[near.position]
+        group = near.policy.groups[near.position]
+        self._step(
+            Step(
+                leg.made.node,
+                stage,
+                "closest",
+                text,
+                visit.role.direction,
+                tier.name,
+                near.policy.ref,
+                RuleRef(group.action, index),
+                evidence_of(group.main),
+                visit.hypothetical,
+            )
+        )
+
+    def _visit_decision(self, leg: Leg, walker: NodeWalker, visit: EndpointVisit) -> Decision:
+        ref = rule = None
+        tier_name = ""
+        detail = _OUTSIDE_TIERS.get(visit.reason, "").format(profile=visit.profile)
+        evidence = evidence_of(visit.rule)
+        tier = visit.tier
+        if visit.reason == "rule" and tier is not None and tier.by is not None:
+            named = self._policy(walker, visit, tier.by.chain)
+            ref, rule, tier_name = named.ref, named.rule_ref(tier.by.rule), tier.name
+            # What denied counts the drops; what allowed counts in the rule that matched.
+            evidence = evidence_of(visit.rule if visit.outcome == DENIED else tier.by.rule)
+        elif visit.reason == "end-of-tier" and tier is not None:
+            tier_name = tier.name
+            detail = f"end of tier: {self._selecting(walker, visit, tier)}"
+        elif visit.reason == "profile":
+            ref = profile_ref(visit.profile)
+        return Decision(
+            leg.made.node, DATAPLANE, visit.reason, visit.role.direction, tier_name, ref, rule, detail, evidence
+        )
+
+    def _policy(self, walker: NodeWalker, visit: EndpointVisit, chain: str) -> NamedPolicy:
+        marks = self._attributor.marks(walker, visit.family, visit.table, visit.chain)
+        return self._attributor.policy(walker, visit.family, visit.table, chain, marks)
+
+    # ------------------------------------------------------------------------------------------------------- denials
+
+    def _denied(self, leg: Leg, denial: Denial, visit: EndpointVisit | None) -> None:
+        node = leg.made.node
+        verdict = "rejected" if denial.reject is not None else "denied"
+        if visit is not None and visit.outcome == DENIED and visit.rule is denial.rule:
+            decision = self._visit_decision(leg, self._walkers[node], visit)
+            if visit.reason not in ("rule", "end-of-tier"):
+                self._step(_denial_step(leg, decision, verdict, denial))
+        else:
+            cause = cause_of(denial)
+            evidence = evidence_of(denial.rule, f"{denial.chain.family} {denial.chain.table}", denial.chain.name)
+            direction = _direction(denial)
+            decision = Decision(node, DATAPLANE, cause.reason, direction, detail=_outer(leg, cause.detail), evidence=evidence)
+            self._step(_denial_step(leg, decision, verdict, denial))
+        if not denial.hypothetical:
+            self._decide(verdict, decision)
+
+    def _step(self, step: Step) -> None:
+        if self._with_steps:
+            self._told.steps.append(step)
+
+
+_OUTSIDE_TIERS = {
+    "profile": "no tier decided; profile {profile} allows",
+    "established": "conntrack knows the connection, policy is not asked again",
+    "failsafe": "a failsafe port of the host endpoint",
+    "no-policy": "no policy for forwarded traffic applies to the host endpoint",
+    "rule": "",
+}
+
+
+def _denial_step(leg: Leg, decision: Decision, verdict: str, denial: Denial) -> Step:
+    stage = "reply" if leg.reply else decision.direction or "netfilter"
+    return Step(
+        leg.made.node,
+        stage,
+        verdict,
+        decision.detail,
+        decision.direction,
+        decision.tier,
+        decision.policy,
+        decision.rule,
+        decision.evidence,
+        denial.hypothetical,
+    )
+
+
+def _direction(denial: Denial) -> str:
+    """The pod's own view, where the chain has one."""
+    for chain in reversed(denial.stack):
+        role = chain_role(chain)
+        if role is not None and role.direction:
+            return role.direction
+    return ""
+
+
+def _kind_word(visit: EndpointVisit) -> str:
+    return "pod" if visit.role.kind is ChainKind.WORKLOAD else "host endpoint"
+
+
+def _short(named: NamedPolicy) -> str:
+    ref = named.ref
+    return f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name
+
+
+def _outer(leg: Leg, text: str) -> str:
+    return f"tunnel packet: {text}" if leg.outer else text
+
+
+def _spot(family: int, address: int, port: Port) -> str:
+    shown = str(address_from_int(family, address))
+    if not isinstance(port, int):
+        return shown
+    return f"[{shown}]:{port}" if family == 6 else f"{shown}:{port}"
+
+
+def service_backend(journey: Journey) -> tuple[int, Port] | None:
+    """Where destination translation sent the opening packet last, None when nothing translated it."""
+    found: Ends | None = None
+    for leg in journey.legs:
+        if leg.reply or leg.outer:
+            continue
+        for event in leg.made.trace.events:
+            if isinstance(event, Translated) and event.side == "dst":
+                found = event.after
+    return (found.destination, found.destination_port) if found is not None else None

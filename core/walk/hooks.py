@@ -1,0 +1,85 @@
+"""Which base chains run at a hook, and in which order.
+
+Two facts of the kernel shape this (seen on Linux 6.18, source net/netfilter/core.c and nf_nat_core.c): of chains with
+equal priority the one registered last runs first; and chains of type nat run inside one hook of the NAT core, whose
+priority is fixed, so that their own priority orders them only among themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from calico_debug.model.nft import Chain
+
+INGRESS, PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING, EGRESS = (
+    "ingress",
+    "prerouting",
+    "input",
+    "forward",
+    "output",
+    "postrouting",
+    "egress",
+)
+
+CONNTRACK_PRIORITY = -200
+"""NF_IP_PRI_CONNTRACK, at prerouting and output."""
+
+NAT_PRIORITY = {PREROUTING: -100, INPUT: 100, OUTPUT: -100, POSTROUTING: 100}
+"""NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC: where the NAT core sits (include/uapi/linux/netfilter_ipv4.h)."""
+
+NAT_SIDE = {PREROUTING: "dst", OUTPUT: "dst", POSTROUTING: "src", INPUT: "src"}
+"""Which side of the connection each NAT hook may translate (HOOK2MANIP)."""
+
+FAMILIES = {4: ("ip", "inet", "netdev"), 6: ("ip6", "inet", "netdev")}
+DEVICE_HOOKS = frozenset({INGRESS, EGRESS})
+
+
+class Builtin(Enum):
+    """Parts of the kernel that sit between base chains."""
+
+    CONNTRACK = "conntrack"
+    NAT = "nat"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One thing that runs at a hook: a base chain, or a built-in part with the chains it runs itself."""
+
+    chain: Chain | None
+    builtin: Builtin | None = None
+    nat_chains: tuple[Chain, ...] = ()
+
+
+def stages(chains: Sequence[Chain], family: int, hook: str) -> tuple[Stage, ...]:
+    """What runs at ``hook`` for packets of ``family`` 4 or 6, first to last. ``chains`` is in order of creation."""
+    here = [
+        (age, chain)
+        for age, chain in enumerate(chains)
+        if chain.hook is not None and chain.hook.hook == hook and chain.family in FAMILIES[family]
+    ]
+    plan: list[tuple[int, int, Stage]] = []
+    nat: list[tuple[int, int, Chain]] = []
+    for age, chain in here:
+        assert chain.hook is not None
+        if chain.hook.type == "nat":
+            nat.append((chain.hook.priority, -age, chain))
+        else:
+            plan.append((chain.hook.priority, -age, Stage(chain)))
+    if hook in (PREROUTING, OUTPUT):
+        plan.append((CONNTRACK_PRIORITY, 1, Stage(None, Builtin.CONNTRACK)))
+    if hook in NAT_PRIORITY:
+        ordered = tuple(chain for _, _, chain in sorted(nat, key=lambda entry: entry[:2]))
+        registered = max((age for _, age, _ in nat), default=1)  # the NAT core joined the hook with its first chain
+        plan.append((NAT_PRIORITY[hook], registered, Stage(None, Builtin.NAT, ordered)))
+    return tuple(stage for _, _, stage in sorted(plan, key=lambda entry: entry[:2]))
+
+
+def applies_to(chain: Chain, device: str) -> bool:
+    """Whether a chain of a device hook is attached to ``device``; others apply everywhere."""
+    assert chain.hook is not None
+    return chain.hook.hook not in DEVICE_HOOKS or device in chain.hook.devices

@@ -1,0 +1,296 @@
+"""A flow's first packet from its source to its destination over every node on the way, and the reply back again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from calico_debug.model.values import unknown
+from calico_debug.walk.connections import ConnectionTable
+from calico_debug.walk.context import Undecided
+from calico_debug.walk.node import DELIVERED, SENT, NodeWalker, Pass
+from calico_debug.walk.packet import (
+    ECHO_REPLY,
+    ECHO_REPLY_V6,
+    ECHO_REQUEST,
+    ECHO_REQUEST_V6,
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    TCP,
+    TCP_FLAGS,
+    UDP,
+    Packet,
+)
+from calico_debug.walk.routing import Question
+from calico_debug.walk.wiring import Absent, Arriving, Attached, Outside, Place, Wiring
+
+if TYPE_CHECKING:
+    from calico_debug.model.nft import Rule
+    from calico_debug.model.routing import Address, Interface
+    from calico_debug.walk.chains import Continue
+    from calico_debug.walk.choices import Chooser
+    from calico_debug.walk.context import Onward
+    from calico_debug.walk.packet import Port
+
+MAX_LEGS = 12
+"""A bound on the nodes one packet may cross; real paths cross two."""
+VXLAN_PORT = 4789
+"""What IANA assigned; used when the device does not say."""
+IPIP = 4
+"""IP in IP, RFC 2003."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The packet that opens the flow, and the place it starts from. Ports are None where nobody gave them."""
+
+    family: int
+    protocol: int
+    source: int
+    destination: int
+    source_port: int | None
+    destination_port: int | None
+    place: Place
+    icmp: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One pass over one node. ``reply`` tells the direction, ``outer`` that this is a tunnel's own packet."""
+
+    made: Pass
+    reply: bool = False
+    outer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Tunnel:
+    """From ``node`` through ``link`` to ``next_node``, where packets come out of ``next_interface``."""
+
+    node: str
+    link: Interface
+    next_hop: int | None
+    next_node: str
+    next_interface: str
+
+
+@dataclass(slots=True)
+class Journey:
+    """What became of the flow.
+
+    ``arrived`` is set when the opening packet got to the end of the request ("workload", "host", "outside"), ``place``
+    where that is. ``stopped`` says why the walk of the current direction could not go on for lack of evidence.
+    ``existing`` tells that a connection that conntrack knows was joined.
+    """
+
+    legs: list[Leg] = field(default_factory=list)
+    arrived: str = ""
+    place: Place | None = None
+    stopped: str = ""
+    replied: bool = False
+    reply_stopped: str = ""
+    existing: bool = False
+    final: Packet | None = None
+
+
+class Traveller:
+    """Takes flows through the nodes."""
+
+    def __init__(
+        self,
+        walkers: Mapping[str, NodeWalker],
+        wiring: Wiring,
+        go_on: Callable[[NodeWalker, Rule | None, Sequence[str]], Onward | None] | None = None,
+        admit: Callable[[NodeWalker], None] | None = None,
+    ) -> None:
+        """``go_on`` decides at a denial whether, and how, the walk goes on hypothetically.
+
+        ``admit`` is called for each node before a packet enters it, and raises when the node cannot be walked.
+        """
+        self._walkers = walkers
+        self._wiring = wiring
+        self._go_on = go_on
+        self._admit = admit
+
+    def travel(self, opening: Opening, chooser: Chooser, join_existing: bool) -> Journey:
+        """Walk the opening packet and, if it arrives, the reply. ``join_existing`` consults conntrack's evidence."""
+        return _Trip(self, opening, chooser, join_existing).run()
+
+    @property
+    def walkers(self) -> Mapping[str, NodeWalker]:
+        """The nodes."""
+        return self._walkers
+
+    @property
+    def wiring(self) -> Wiring:
+        """What hangs where."""
+        return self._wiring
+
+    def continuation(self, walker: NodeWalker) -> Continue | None:
+        """The node's answer to a denial."""
+        if self._go_on is None:
+            return None
+        decide = self._go_on
+        return lambda rule, stack: decide(walker, rule, stack)
+
+    def enter(self, node: str) -> NodeWalker:
+        """The node, if it may be walked. Raises what ``admit`` raises."""
+        walker = self._walkers[node]
+        if self._admit is not None:
+            self._admit(walker)
+        return walker
+
+
+class _Trip:
+    """One flow under one set of choices."""
+
+    def __init__(self, traveller: Traveller, opening: Opening, chooser: Chooser, join_existing: bool) -> None:
+        self._traveller = traveller
+        self._opening = opening
+        self._chooser = chooser
+        self._join = join_existing
+        self._tables: dict[str, ConnectionTable] = {}
+        self._journey = Journey()
+        self._hypothetical = False
+
+    def run(self) -> Journey:
+        opening, journey = self._opening, self._journey
+        packet = opening_packet(opening, mid_stream=self._join)
+        try:
+            self._go(packet, opening.place, reply=False)
+        except Undecided as error:
+            journey.stopped = str(error)
+        journey.existing = any(
+            leg.made.packet.tracking is not None and leg.made.packet.tracking.existing for leg in journey.legs
+        )
+        if journey.arrived and not self._hypothetical and journey.final is not None and journey.place is not None:
+            try:
+                self._go(_reply_packet(journey.final), journey.place, reply=True)
+            except Undecided as error:
+                journey.reply_stopped = str(error)
+        return journey
+
+    # ------------------------------------------------------------------------------------------------------- legs
+
+    def _go(self, packet: Packet, place: Place, reply: bool) -> None:
+        node, interface = place.node, place.interface
+        for _ in range(MAX_LEGS):
+            made = self._pass(node, packet, interface, reply)
+            if made.ending == DELIVERED:
+                self._arrive("host", Place(node), packet, reply)
+                return
+            if made.ending != SENT:
+                return
+            stop = self._traveller.wiring.follow(node, made.interface, made.next_hop, packet.family, packet.destination)
+            match stop:
+                case Attached(where):
+                    self._arrive("workload", where, packet, reply)
+                    return
+                case Outside():
+                    self._arrive("outside", Place(node, made.interface), packet, reply)
+                    return
+                case Absent(detail):
+                    raise Undecided(f"the packet goes on to {detail}")
+                case Arriving(next_node, next_interface, tunnel):
+                    if tunnel is not None:
+                        way = _Tunnel(node, tunnel, made.next_hop, next_node, next_interface)
+                        if not self._through(way, packet, reply):
+                            return
+                    packet = packet.on_the_wire(keep_mark=tunnel is not None)
+                    node, interface = next_node, next_interface
+        raise Undecided(f"the packet crosses more than {MAX_LEGS} nodes: the routes form a loop")
+
+    def _arrive(self, kind: str, place: Place, packet: Packet, reply: bool) -> None:
+        if reply:
+            self._journey.replied = True
+            return
+        self._journey.arrived, self._journey.place, self._journey.final = kind, place, packet
+
+    def _pass(self, node: str, packet: Packet, interface: str, reply: bool, outer: bool = False) -> Pass:
+        walker = self._traveller.enter(node)
+        table = self._tables.get(node)
+        if table is None:
+            table = self._tables[node] = ConnectionTable(walker.state, self._join)
+        go_on = None if outer or reply or self._hypothetical else self._traveller.continuation(walker)
+        if interface:
+            made = walker.receive(packet, interface, table.track, self._chooser, go_on, self._hypothetical)
+        else:
+            made = walker.send(packet, table.track, self._chooser, go_on, self._hypothetical)
+        self._hypothetical = self._hypothetical or made.trace.hypothetical
+        self._journey.legs.append(Leg(made, reply, outer))
+        return made
+
+    # ---------------------------------------------------------------------------------------------------- tunnels
+
+    def _through(self, way: _Tunnel, inner: Packet, reply: bool) -> bool:
+        """Walk the tunnel's own packet from node to node; False when it does not get there."""
+        outer = self._outer_packet(way, inner)
+        made = self._pass(way.node, outer, "", reply, outer=True)
+        if made.ending != SENT:
+            return False
+        interface = self._traveller.wiring.arrival_interface(way.next_node, outer.family, outer.source)
+        received = outer.on_the_wire(keep_mark=False)
+        made = self._pass(way.next_node, received, interface, reply, outer=True)
+        inner.mark = received.mark  # the same buffer in the kernel: unwrapping keeps the mark
+        return made.ending == DELIVERED
+
+    def _outer_packet(self, way: _Tunnel, inner: Packet) -> Packet:
+        if way.link.kind == "vxlan":
+            twin = self._traveller.walkers[way.next_node].state.interfaces[way.next_interface]
+            here, there = _underlay(way.link, way.node), _underlay(twin, way.next_node)
+            port = (way.link.attributes or {}).get("port")
+            port = port if isinstance(port, int) else VXLAN_PORT
+            sport = unknown(16, "the tunnel picks its source port")
+            outer = Packet(here.version, UDP, int(here), int(there), sport, port)
+        elif way.link.kind == "ipip" and way.next_hop is not None:
+            router = self._traveller.walkers[way.node].router
+            below = router.look_up(Question(4, way.next_hop, 0, 0))
+            source = router.source_address(4, below, way.next_hop) if below else None
+            if source is None:
+                raise Undecided(f"{way.node} has no route for the packets of tunnel {way.link.name}")
+            outer = Packet(4, IPIP, source, way.next_hop)
+        else:
+            raise Undecided(f"packets in the {way.link.kind} tunnel {way.link.name} of {way.node} are not followed")
+        outer.mark = inner.mark  # the same buffer in the kernel: wrapping drops only the conntrack entry
+        return outer
+
+
+def _underlay(interface: Interface, node: str) -> Address:
+    """The tunnel's own address on the network below."""
+    attributes = interface.attributes or {}
+    local = attributes.get("local") or attributes.get("local6")
+    if not isinstance(local, str):
+        raise Undecided(f"the address under tunnel {interface.name} of {node} is not in the evidence")
+    return ip_address(local)
+
+
+def opening_packet(opening: Opening, mid_stream: bool) -> Packet:
+    """The first packet of a new flow, or one in the middle of an existing connection."""
+    sport: Port = opening.source_port
+    dport: Port = opening.destination_port
+    icmp = opening.icmp
+    if opening.protocol in PORT_PROTOCOLS:
+        sport = unknown(16, "the source port was not given") if sport is None else sport
+        dport = unknown(16, "the destination port was not given") if dport is None else dport
+    elif icmp is None and opening.protocol in (ICMP, ICMPV6):
+        icmp = (ECHO_REQUEST if opening.protocol == ICMP else ECHO_REQUEST_V6, 0)
+    flags = TCP_FLAGS["ack"] if mid_stream and opening.protocol == TCP else None
+    return Packet(opening.family, opening.protocol, opening.source, opening.destination, sport, dport, icmp, flags)
+
+
+def _reply_packet(packet: Packet) -> Packet:
+    """What the destination answers to the opening packet as it arrived there."""
+    icmp = None
+    if packet.protocol == ICMP:
+        icmp = (ECHO_REPLY, 0)
+    elif packet.protocol == ICMPV6:
+        icmp = (ECHO_REPLY_V6, 0)
+    flags = None
+    if packet.protocol == TCP:
+        flags = TCP_FLAGS["ack"] | (packet.tcp_flags or 0) & TCP_FLAGS["syn"]
+    return Packet(
+        packet.family, packet.protocol, packet.destination, packet.source, packet.dport, packet.sport, icmp, flags
+    )

@@ -1,0 +1,284 @@
+"""One packet through one node: in from an interface or from a process, and out again, delivered, or gone.
+
+Source for the path: Linux net/ipv4/ip_input.c, ip_forward.c, ip_output.c, net/netfilter/nf_nat_core.c
+(nf_nat_inet_fn), nf_conntrack_core.c (nf_conntrack_in); the IPv6 files are their twins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from calico_debug.errors import EvidenceError
+from calico_debug.model.conntrack import STATE_BITS
+from calico_debug.model.routing import address_from_int
+from calico_debug.walk import hooks
+from calico_debug.walk.chains import Continue, Program, run_base_chain
+from calico_debug.walk.context import Context, Routed, Trace, Tracked, Translated, Undecided, Unrouted
+from calico_debug.walk.packet import Ends, Packet, Tracking
+from calico_debug.walk.routing import LOOPBACK, Question, Router, Way
+from calico_debug.walk.surroundings import NodeSurroundings
+
+if TYPE_CHECKING:
+    from calico_debug.model.nft import Rule
+    from calico_debug.model.routing import Interface
+    from calico_debug.state.node import NodeState
+    from calico_debug.walk.choices import Chooser
+
+DELIVERED, SENT, DENIED, LOST, UNDECIDED = "delivered", "sent", "denied", "lost", "undecided"
+
+Tracker = Callable[[Packet], Tracking]
+"""Finds or makes the conntrack entry of a packet."""
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one packet did on one node.
+
+    ``ending`` is one of DELIVERED (to a process of the host), SENT (out of ``interface`` towards ``next_hop``, an
+    integer, None when the destination is on the link), DENIED (by the trace's last denial), LOST (outside nftables, see the
+    last event) and UNDECIDED (see ``trace.undecided``). ``arrived`` is the interface it came in through, "" for a
+    packet of the host itself.
+    """
+
+    node: str
+    ending: str
+    trace: Trace
+    packet: Packet
+    arrived: str
+    interface: str = ""
+    next_hop: int | None = None
+
+
+class NodeWalker:
+    """Walks packets through one node. Rules, routes and compiled code are kept between packets."""
+
+    def __init__(self, state: NodeState) -> None:
+        """Nothing is read before a packet needs it."""
+        self.state = state
+        self.router = Router(state)
+        self.surroundings = NodeSurroundings(state, self.router)
+        self._program: Program | None = None
+        self._stages: dict[tuple[int, str], tuple[hooks.Stage, ...]] = {}
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.state.name
+
+    @property
+    def program(self) -> Program:
+        """The node's rules, compiled on demand."""
+        if self._program is None:
+            self._program = Program(self.state.ruleset)
+        return self._program
+
+    def receive(
+        self,
+        packet: Packet,
+        interface: str,
+        tracker: Tracker,
+        chooser: Chooser,
+        go_on: Continue | None = None,
+        hypothetical: bool = False,
+    ) -> Pass:
+        """A packet that comes in through ``interface``; ``hypothetical`` when it was denied before."""
+        return _Passage(self, packet, tracker, chooser, go_on, hypothetical).receive(interface)
+
+    def send(
+        self,
+        packet: Packet,
+        tracker: Tracker,
+        chooser: Chooser,
+        go_on: Continue | None = None,
+        hypothetical: bool = False,
+    ) -> Pass:
+        """A packet of the host itself."""
+        packet.local = True
+        return _Passage(self, packet, tracker, chooser, go_on, hypothetical).send()
+
+    def stages(self, family: int, hook: str) -> tuple[hooks.Stage, ...]:
+        """What runs at a hook."""
+        key = (family, hook)
+        if key not in self._stages:
+            self._stages[key] = hooks.stages(self.program.ruleset.base_chains(), family, hook)
+        return self._stages[key]
+
+
+class _Gone(Exception):  # noqa: N818 - the packet's end, not a fault
+    """The packet does not go on; carries the ending."""
+
+
+class _Passage:
+    """One packet's way through one node."""
+
+    def __init__(
+        self,
+        walker: NodeWalker,
+        packet: Packet,
+        tracker: Tracker,
+        chooser: Chooser,
+        go_on: Continue | None,
+        hypothetical: bool,
+    ) -> None:
+        self._walker = walker
+        self._router = walker.router
+        self._packet = packet
+        self._tracker = tracker
+        self._chooser = chooser
+        self._go_on = go_on
+        self._trace = Trace(hypothetical)
+        self._context = Context(packet, chooser, self._trace, walker.surroundings)
+        self._arrived = ""
+
+    # ------------------------------------------------------------------------------------------------------ paths
+
+    def receive(self, interface: str) -> Pass:
+        self._arrived = interface
+        return self._guarded(self._receive)
+
+    def send(self) -> Pass:
+        return self._guarded(self._send)
+
+    def _guarded(self, path: Callable[[], Pass]) -> Pass:
+        try:
+            return path()
+        except _Gone as gone:
+            return self._pass(str(gone))
+        except (Undecided, EvidenceError) as error:
+            self._trace.undecided = str(error)
+            self._trace.missing = isinstance(error, EvidenceError)
+            return self._pass(UNDECIDED)
+
+    def _receive(self) -> Pass:
+        packet = self._packet
+        packet.incoming = self._interface(self._arrived)
+        packet.outgoing = None
+        self._run(hooks.INGRESS)
+        self._run(hooks.PREROUTING)
+        way = self._route_in()
+        if way.type == "local":
+            self._run(hooks.INPUT)
+            return self._pass(DELIVERED)
+        packet.outgoing = self._interface(way.interface)
+        self._run(hooks.FORWARD)
+        return self._leave(way)
+
+    def _send(self) -> Pass:
+        packet = self._packet
+        packet.incoming = None
+        way = self._route_out()
+        # Chains at output see the device of this first decision, even after a translation moved the packet elsewhere.
+        packet.outgoing = self._interface(way.interface)
+        before = (packet.destination, packet.source, packet.mark)
+        self._run(hooks.OUTPUT)
+        if (packet.destination, packet.source, packet.mark) != before:
+            way = self._route_out()
+            packet.outgoing = self._interface(way.interface)
+        if way.type != "local":
+            return self._leave(way)
+        self._loop_back()
+        self._run(hooks.INPUT)
+        return self._pass(DELIVERED)
+
+    def _loop_back(self) -> None:
+        """Through the loopback device: the packet leaves and arrives again with its conntrack entry and mark."""
+        packet = self._packet
+        packet.outgoing = self._interface(LOOPBACK)
+        self._run(hooks.POSTROUTING)
+        packet.incoming, packet.outgoing = packet.outgoing, None
+        self._run(hooks.PREROUTING)
+
+    def _leave(self, way: Way) -> Pass:
+        self._run(hooks.POSTROUTING)
+        self._run(hooks.EGRESS)
+        return self._pass(SENT, way.interface, way.next_hop)
+
+    def _pass(self, ending: str, interface: str = "", next_hop: int | None = None) -> Pass:
+        return Pass(self._walker.name, ending, self._trace, self._packet, self._arrived, interface, next_hop)
+
+    # ---------------------------------------------------------------------------------------------------- routing
+
+    def _interface(self, name: str) -> Interface:
+        interface = self._walker.state.interfaces.get(name)
+        if interface is None:
+            raise Undecided(f"interface {name} is named by a route of {self._walker.name} but is not in the evidence")
+        return interface
+
+    def _question(self, incoming: str) -> Question:
+        packet = self._packet
+        return Question(packet.family, packet.destination, packet.source, packet.mark, incoming)
+
+    def _route_in(self) -> Way:
+        packet, router, arrived = self._packet, self._router, self._arrived
+        failure = router.reverse_path_failure(packet.family, packet.source, packet.destination, packet.mark, arrived)
+        if failure:
+            self._lose("rpf", failure)
+        way = self._found(router.look_up(self._question(arrived), self._chooser))
+        if way.type != "local" and not router.forwards(packet.family, arrived):
+            self._lose("not-forwarding", f"{self._walker.name} does not forward packets (sysctl forwarding is 0)")
+        return way
+
+    def _route_out(self) -> Way:
+        return self._found(self._router.look_up(self._question(LOOPBACK), self._chooser))
+
+    def _found(self, way: Way | None) -> Way:
+        destination = address_from_int(self._packet.family, self._packet.destination)
+        if way is None or way.type not in ("local", "unicast"):
+            how = "has no route to" if way is None else f"has a route of type {way.type} for"
+            self._lose("no-route", f"{self._walker.name} {how} {destination}")
+        assert way is not None
+        self._trace.events.append(Routed(way.route, way.interface, way.type == "local", self._trace.hypothetical))
+        return way
+
+    def _lose(self, reason: str, detail: str) -> None:
+        self._trace.events.append(Unrouted(reason, detail))
+        raise _Gone(LOST)
+
+    # ------------------------------------------------------------------------------------------------------ hooks
+
+    def _run(self, hook: str) -> None:
+        self._context.hook = hook
+        device = self._packet.incoming if hook == hooks.INGRESS else self._packet.outgoing
+        for stage in self._walker.stages(self._packet.family, hook):
+            if stage.builtin is hooks.Builtin.CONNTRACK:
+                self._track()
+            elif stage.builtin is hooks.Builtin.NAT:
+                self._translate(hook, stage)
+            elif stage.chain is not None and hooks.applies_to(stage.chain, device.name if device else ""):
+                if not run_base_chain(self._walker.program, stage.chain, self._context, self._go_on):
+                    raise _Gone(DENIED)
+
+    def _track(self) -> None:
+        packet = self._packet
+        if packet.tracking is None:
+            packet.tracking = self._tracker(packet)
+            self._trace.events.append(Tracked(packet.tracking, packet.tracking.state))
+
+    def _translate(self, hook: str, stage: hooks.Stage) -> None:
+        """The NAT core: ask the chains once for a connection's first packet, then apply what was decided."""
+        tracking = self._packet.tracking
+        if tracking is None or tracking.state in (STATE_BITS["untracked"], STATE_BITS["invalid"]):
+            return
+        side = hooks.NAT_SIDE[hook]
+        self._context.nat_rule = None
+        if tracking.state == STATE_BITS["new"] and side not in tracking.done:
+            for chain in stage.nat_chains:
+                if not run_base_chain(self._walker.program, chain, self._context, self._go_on):
+                    raise _Gone(DENIED)
+                if side in tracking.done:
+                    break
+            tracking.done.add(side)
+        self._apply(tracking, side, self._context.nat_rule)
+
+    def _apply(self, tracking: Tracking, side: str, rule: Rule | None) -> None:
+        packet = self._packet
+        before = packet.ends()
+        target = tracking.original if tracking.in_reply else tracking.reply
+        if side == "dst":
+            after = Ends(before.source, target.source, before.source_port, target.source_port)
+        else:
+            after = Ends(target.destination, before.destination, target.destination_port, before.destination_port)
+        if after != before:
+            packet.readdress(after)
+            self._trace.events.append(Translated(side, before, after, rule, self._trace.hypothetical))

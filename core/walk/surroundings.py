@@ -1,0 +1,89 @@
+"""What rules ask the node for: routes behind ``fib`` expressions, and addresses that translation takes.
+
+Source: Linux net/ipv4/netfilter/nft_fib_ipv4.c, net/ipv6/netfilter/nft_fib_ipv6.c, net/netfilter/nf_nat_masquerade.c,
+nf_nat_redirect.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calico_debug.walk.context import Undecided
+from calico_debug.walk.hooks import FORWARD, PREROUTING
+from calico_debug.walk.routing import LOOPBACK, Question, Router
+
+if TYPE_CHECKING:
+    from calico_debug.model.values import Value
+    from calico_debug.state.node import NodeState
+    from calico_debug.walk.packet import Packet
+
+_ADDRESS_TYPES = {
+    "unspec": 0,
+    "unicast": 1,
+    "local": 2,
+    "broadcast": 3,
+    "anycast": 4,
+    "multicast": 5,
+    "blackhole": 6,
+    "unreachable": 7,
+    "prohibit": 8,
+}
+"""RTN_… numbers (include/uapi/linux/rtnetlink.h), what ``fib … type`` compares."""
+
+
+class NodeSurroundings:
+    """Answers from one node's interfaces, addresses and routes."""
+
+    def __init__(self, state: NodeState, router: Router) -> None:
+        """``router`` is the node's."""
+        self._state = state
+        self._router = router
+
+    def fib(self, packet: Packet, hook: str, result: str, selectors: frozenset[str], present: bool) -> Value | None:
+        """The fib expression. Source: Linux net/ipv4/netfilter/nft_fib_ipv4.c, net/ipv6/netfilter/nft_fib_ipv6.c."""
+        address = packet.source if "saddr" in selectors else packet.destination
+        device = packet.incoming if "iif" in selectors else packet.outgoing if "oif" in selectors else None
+        if result == "type":
+            name = self._router.address_type(packet.family, address, device.name if device else "")
+            return _ADDRESS_TYPES.get(name, 0)
+        found = self._fib_interface(packet, hook, address, selectors, device.name if device else "")
+        interface = self._state.interfaces.get(found) if found else None
+        if present:
+            return int(interface is not None)
+        if result == "oif":
+            return interface.index if interface else 0
+        return interface.name if interface else ""
+
+    def _fib_interface(self, packet: Packet, hook: str, address: int, selectors: frozenset[str], device: str) -> str:
+        if hook == PREROUTING and packet.incoming is not None and packet.incoming.name == LOOPBACK:
+            return LOOPBACK
+        other = packet.destination if "saddr" in selectors else packet.source
+        mark = packet.mark if "mark" in selectors else 0
+        arriving = LOOPBACK
+        if hook == FORWARD and "saddr" in selectors and "iif" in selectors and packet.outgoing is not None:
+            arriving = packet.outgoing.name
+        way = self._router.look_up(Question(packet.family, address, other, mark, arriving))
+        if way is None or way.type != "unicast":
+            return ""
+        if not device:
+            return way.interface
+        return device if any(hop.interface == device for hop in way.route.hops) else ""
+
+    def masquerade_address(self, packet: Packet) -> int:
+        """The address of the outgoing interface (nf_nat_masquerade.c)."""
+        assert packet.outgoing is not None
+        way = self._router.look_up(Question(packet.family, packet.destination, packet.source, packet.mark))
+        target = way.next_hop if way is not None and way.next_hop is not None else packet.destination
+        address = self._router.interface_address(packet.family, packet.outgoing.name, target)
+        if address is None:
+            raise Undecided(f"interface {packet.outgoing.name} has no address to masquerade with")
+        return address
+
+    def redirect_address(self, packet: Packet) -> int:
+        """The host itself: the incoming interface's address, loopback for the host's own packets (nf_nat_redirect.c)."""
+        if packet.incoming is None:
+            return 0x7F000001 if packet.family == 4 else 1
+        address = self._router.interface_address(packet.family, packet.incoming.name, None)
+        if address is None:
+            raise Undecided(f"interface {packet.incoming.name} has no address to redirect to")
+        return address
