@@ -57,12 +57,13 @@ class Lab:
         """The namespace of a node, a pod or the outside client."""
         return self.wiring.names[place]
 
-    def program(self, model: Model) -> None:
-        """Put a model's rules on every node, in place of what was there, and forget tracked connections."""
+    def program(self, model: Model, *, forget: bool = True) -> None:
+        """Put a model's rules on every node, in place of what was there; ``forget`` flushes tracked connections."""
         self.model = model
         for node in self.topology.nodes:
             namespaces.nft(self.namespace(node.name), ruleset(self.topology, model, node.name))
-            self.forget_connections(node.name)
+            if forget:
+                self.forget_connections(node.name)
 
     def forget_connections(self, node: str) -> None:
         """Flush a node's conntrack table."""
