@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ PACKAGES: Mapping[str, str] = {
 """Debian packages of the programs that are run."""
 
 
+ADMINISTRATION = "/usr/sbin:/sbin"
+"""Where the programs are, and where PATH does not lead for everybody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """What a command printed. ``status`` is its exit status."""
@@ -35,20 +40,22 @@ def run(arguments: Sequence[str], seconds: float = SECONDS) -> Output:
     Raises `MissingEvidence` when the program is not installed, `EvidenceError` when it cannot run or takes too long.
     """
     shown = " ".join(arguments)
+    path = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{ADMINISTRATION}"
+    program = shutil.which(arguments[0], path=path)
+    if program is None:
+        package = PACKAGES.get(arguments[0], arguments[0])
+        raise MissingEvidence(
+            f"cannot run `{shown}`: {arguments[0]} is not installed; install it with `apt-get install {package}`"
+        )
     try:
         done = subprocess.run(
-            arguments,
+            [program, *arguments[1:]],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=seconds,
             check=False,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**os.environ, "LC_ALL": "C", "PATH": path},
         )
-    except FileNotFoundError as error:
-        package = PACKAGES.get(arguments[0], arguments[0])
-        raise MissingEvidence(
-            f"cannot run `{shown}`: {arguments[0]} is not installed; install it with `apt-get install {package}`"
-        ) from error
     except subprocess.TimeoutExpired as error:
         raise EvidenceError(
             f"`{shown}` did not finish within {seconds:g} s: try again when the node is idle"

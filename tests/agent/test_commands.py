@@ -20,11 +20,22 @@ def test_a_program_that_hangs_is_ended() -> None:
         run(["sleep", "60"], seconds=0.05)
 
 
-def test_programs_that_cannot_run() -> None:
+def test_programs_that_cannot_run(tmp_path: Path) -> None:
     with pytest.raises(MissingEvidence, match="no-such-program is not installed"):
         run(["no-such-program"])
-    with pytest.raises(EvidenceError, match="Permission denied"):
-        run(["/"])
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x7fELF of another machine")
+    broken.chmod(0o755)
+    with pytest.raises(EvidenceError, match="Exec format error; check the installation"):
+        run([str(broken)])
+
+
+def test_programs_of_administrators_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\necho found\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(commands, "ADMINISTRATION", str(tmp_path))
+    assert output_of(["tool"]) == b"found\n"
 
 
 def test_rights_are_asked_for_only_of_those_without(monkeypatch: pytest.MonkeyPatch) -> None:

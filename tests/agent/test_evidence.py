@@ -10,6 +10,7 @@ from pathlib import Path
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, socket
 
 import pytest
+from calico_debug.agent import commands
 from calico_debug.agent import evidence as module
 from calico_debug.agent.evidence import LiveNode, LiveSource
 from calico_debug.errors import EvidenceError, MissingEvidence
@@ -202,6 +203,7 @@ def fake_program(directory: Path, name: str, script: str) -> None:
 
 def test_a_missing_program_names_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(commands, "ADMINISTRATION", str(tmp_path))
     with pytest.raises(MissingEvidence, match=r"`ip -j rule`: ip is not installed; .*apt-get install iproute2"):
         LiveNode("n1").read("ip-rule.json")
 
