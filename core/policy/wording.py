@@ -100,10 +100,20 @@ def _side(said: Mapping[str, str], side: str, before_ports: str) -> str:
 
 
 _RULE_FIELDS: Final = frozenset(
-    "action metadata ipVersion protocol notProtocol icmp notICMP source destination http".split()
+    ["action", "metadata", "ipVersion", "protocol", "notProtocol", "icmp", "notICMP", "source", "destination", "http"]
 )
 _ENTITY_FIELDS: Final = frozenset(
-    "nets notNets selector notSelector namespaceSelector serviceAccounts services ports notPorts".split()
+    [
+        "nets",
+        "notNets",
+        "selector",
+        "notSelector",
+        "namespaceSelector",
+        "serviceAccounts",
+        "services",
+        "ports",
+        "notPorts",
+    ]
 )
 
 
