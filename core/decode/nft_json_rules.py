@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from calico_debug.decode import nft_fields as fields
+from calico_debug.decode import nft_symbols
 from calico_debug.decode.nft_fields import DATA_TYPES, DataType
 from calico_debug.decode.nft_json_expressions import ExpressionDecoder, shown
 from calico_debug.decode.nft_json_values import MALFORMED, NotUnderstoodError, decode_scalar
@@ -187,7 +188,7 @@ class RuleDecoder(ExpressionDecoder):
         return Redirect(*self._ports(content or {}))
 
     def _reject(self, content: Any) -> Statement:
-        default_kind, default_code = fields.DEFAULT_REJECT.get(self.family, ("icmpx", "port-unreachable"))
+        default_kind, default_code = nft_symbols.DEFAULT_REJECT.get(self.family, ("icmpx", "port-unreachable"))
         content = content or {}
         kind = content.get("type", default_kind)
         if kind == "tcp reset":
@@ -201,7 +202,7 @@ class RuleDecoder(ExpressionDecoder):
         number = decode_scalar(DATA_TYPES[f"{kind}_code"], code)
         if not isinstance(number, int):
             raise NotUnderstoodError(f"code {code!r}")
-        return Reject(kind, fields.REJECT_CODES[kind].get(number, str(number)))
+        return Reject(kind, nft_symbols.REJECT_CODES[kind].get(number, str(number)))
 
     def _notrack(self, content: Any) -> Statement:
         if content is not None:
@@ -261,15 +262,17 @@ def _limit(content: Any) -> Statement:
     rate, burst = int(content["rate"]), int(content.get("burst", 0))
     if unit == "packets":
         return Limit(rate, str(content["per"]), "packets", bool(content.get("inv")), burst)
-    burst *= fields.BYTE_UNITS[content.get("burst_unit", "bytes")]
-    rate *= fields.BYTE_UNITS[unit]
+    burst *= nft_symbols.BYTE_UNITS[content.get("burst_unit", "bytes")]
+    rate *= nft_symbols.BYTE_UNITS[unit]
     return Limit(rate, str(content["per"]), "bytes", bool(content.get("inv")), burst)
 
 
 def _quota(content: Any) -> Statement:
     if isinstance(content, str):
         return Quota(0, name=content)
-    return Quota(int(content["val"]) * fields.BYTE_UNITS[content.get("val_unit", "bytes")], bool(content.get("inv")))
+    return Quota(
+        int(content["val"]) * nft_symbols.BYTE_UNITS[content.get("val_unit", "bytes")], bool(content.get("inv"))
+    )
 
 
 def _connection_limit(content: Mapping[str, Any]) -> Statement:

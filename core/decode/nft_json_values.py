@@ -8,7 +8,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
-from calico_debug.decode.nft_fields import DATA_TYPES, SYMBOLS, DataType
+from calico_debug.decode.nft_fields import DATA_TYPES, DataType
+from calico_debug.decode.nft_symbols import SYMBOLS
 from calico_debug.model.nft import Element, Interval, NamePrefix, SetContent, Verdict
 
 if TYPE_CHECKING:

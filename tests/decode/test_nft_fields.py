@@ -15,9 +15,9 @@ from calico_debug.decode.nft_fields import (
     HEADERS,
     META_TYPES,
     SUB_BYTE_FIELDS,
-    SYMBOLS,
     field_payload,
 )
+from calico_debug.decode.nft_symbols import SYMBOLS
 from calico_debug.model.nft import Payload
 
 SWAPPED = {"ether_type", "arp_op"}
