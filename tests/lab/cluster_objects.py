@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.lab.model import Node, Pod
@@ -17,7 +18,13 @@ _CALICO = "crd.projectcalico.org/v1"
 
 
 def cluster_files(topology: Topology, model: Model) -> dict[str, Object]:
-    """{file name: list object}; lists without items are left out, as a recorded bundle does."""
+    """{file name: list object}; lists without items are left out, as a recorded bundle does.
+
+    Raises ValueError for a policy of a kind that has no list here.
+    """
+    for policy in model.policies:
+        if policy.kind == "KubernetesClusterNetworkPolicy" or (policy.staged and policy.kind.startswith("Kubernetes")):
+            raise ValueError(f"no object form for policy {policy.name} of kind {_api_kind(policy)}")
     policies = [(policy, policy_object(policy)) for policy in model.policies]
 
     def of(kind: str) -> list[Object]:
@@ -70,7 +77,7 @@ def policy_object(policy: Policy) -> Object:
     spec["types"] = types
     for direction, rules in (("ingress", policy.ingress), ("egress", policy.egress)):
         if rules:
-            spec[direction] = [_rule(rule) for rule in rules]
+            spec[direction] = [_rule(rule, policy.namespace) for rule in rules]
     for key, value in (
         ("preDNAT", policy.pre_dnat),
         ("applyOnForward", policy.apply_on_forward),
@@ -87,13 +94,13 @@ def _api_kind(policy: Policy) -> str:
     return f"Staged{policy.kind}" if policy.staged else policy.kind
 
 
-def _rule(rule: Rule) -> Object:
+def _rule(rule: Rule, namespace: str) -> Object:
     made: Object = {"action": rule.action}
     for key, protocol in (("protocol", rule.protocol), ("notProtocol", rule.not_protocol)):
         if protocol is not None:
             made[key] = _protocol(protocol)
     for key, side in (("source", rule.source), ("destination", rule.destination)):
-        if entity := _entity(side):
+        if entity := _entity(side, namespace):
             made[key] = entity
     if rule.icmp_type is not None:
         made["icmp"] = _without_none(type=rule.icmp_type, code=rule.icmp_code)
@@ -111,13 +118,13 @@ def _protocol(protocol: str | int) -> str | int:
     return protocol if isinstance(protocol, int) else names.get(protocol, protocol.upper())
 
 
-def _entity(side: Entity) -> Object:
+def _entity(side: Entity, namespace: str) -> Object:
     made: Object = {}
     for key, nets in (("nets", side.nets), ("notNets", side.not_nets)):
         if nets:
             made[key] = list(nets)
     if side.selector is not None:
-        made |= _selector(side.selector)
+        made |= _selector(side.selector, namespace)
     if side.not_selector is not None:
         made["notSelector"] = str(side.not_selector)
     for key, ports in (("ports", side.ports), ("notPorts", side.not_ports)):
@@ -128,12 +135,14 @@ def _entity(side: Entity) -> Object:
     return made
 
 
-def _selector(selector: Selector) -> Object:
-    """A selector without a namespace of its own means every namespace."""
-    own = str(selector) if not selector.namespace else str(selector).split(" && ")[0].removeprefix("(")
-    if selector.namespace:
-        return {"selector": own, "namespaceSelector": f"projectcalico.org/name == '{selector.namespace}'"}
-    return {"selector": own, "namespaceSelector": "all()"}
+def _selector(selector: Selector, namespace: str) -> Object:
+    """In a namespaced policy a bare selector means the policy's own namespace, in a global one everything."""
+    made = {"selector": str(replace(selector, namespace=""))}
+    if selector.namespace and selector.namespace != namespace:
+        made["namespaceSelector"] = f"projectcalico.org/name == '{selector.namespace}'"
+    elif namespace and not selector.namespace:
+        made["namespaceSelector"] = "all()"
+    return made
 
 
 def _port(port: PortSpec) -> int | str:
@@ -152,7 +161,7 @@ def _kubernetes_policy(policy: Policy) -> Object:
             entry: Object = {}
             if rule.protocol is not None:
                 ports: list[PortSpec | None] = [*rule.destination.ports] or [None]
-                entry["ports"] = [_without_none(protocol=str(rule.protocol).upper(), port=port) for port in ports]
+                entry["ports"] = [_kubernetes_port(str(rule.protocol).upper(), port) for port in ports]
             blocks: list[Object] = [
                 {"ipBlock": _without_none(cidr=net, **{"except": list(peer.not_nets) or None})} for net in peer.nets
             ]
@@ -165,6 +174,12 @@ def _kubernetes_policy(policy: Policy) -> Object:
             spec[direction] = entries
     meta = {"name": policy.name, "namespace": policy.namespace}
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+
+def _kubernetes_port(protocol: str, port: PortSpec | None) -> Object:
+    if isinstance(port, tuple):
+        return {"protocol": protocol, "port": port[0], "endPort": port[1]}
+    return _without_none(protocol=protocol, port=port)
 
 
 # ---------------------------------------------------------------------------------------------------------- the rest

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.lab import namespaces
 from tests.lab.cluster_objects import cluster_files
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.lab.model import Model, Node
     from tests.lab.topology import Topology, Wiring
 
@@ -35,10 +34,14 @@ COMMANDS_V6 = {
 NEEDED_TO_TRACE = ("nft-ruleset.json", "ip-addr.json", "ip-link.json", "ip-route-all.json", "ip-rule.json")
 """The files that a test cannot do without when it writes many bundles; conntrack and the rest cost time."""
 
-_SYSCTLS = re.compile(
-    r"net\.(ipv[46]\.(ip_forward|conf\..*\.(forwarding|rp_filter|proxy_arp|accept_local|"
-    r"route_localnet|src_valid_mark) )|netfilter\.nf_conntrack)"
+_SYSCTLS = (
+    "ipv4/ip_forward",
+    *(f"ipv4/conf/*/{name}" for name in ("accept_local", "forwarding", "proxy_arp", "route_localnet", "rp_filter")),
+    "ipv4/conf/*/src_valid_mark",
+    "ipv6/conf/*/forwarding",
+    "netfilter/nf_conntrack_*",
 )
+"""Below /proc/sys/net, as shell patterns."""
 
 
 def write_bundle(directory: Path, wiring: Wiring, model: Model, *, complete: bool = True) -> None:
@@ -60,9 +63,20 @@ def write_node(directory: Path, wiring: Wiring, model: Model, node: Node, *, com
         if complete or file in {*NEEDED_TO_TRACE, "ip6-route-all.json", "ip6-rule.json", "conntrack.txt"}:
             (directory / file).write_text(namespaces.run(name, command))
     (directory / "felix-env.txt").write_text(felix_environment(wiring.topology, model, node))
-    if complete:
-        settings = namespaces.run(name, ["sysctl", "-a"])
-        (directory / "sysctl.txt").write_text("".join(f"{x}\n" for x in settings.splitlines() if _SYSCTLS.match(x)))
+    (directory / "sysctl.txt").write_text(_sysctls(name))
+
+
+def _sysctls(name: str) -> str:
+    """What ``sysctl -a`` prints for the settings that matter; a setting that cannot be read is left out."""
+    found = {}
+    root = Path("/proc/sys/net")
+    with namespaces.entered(name):
+        for pattern in _SYSCTLS:
+            for path in root.glob(pattern):
+                with suppress(OSError):
+                    key = ".".join(part.replace(".", "/") for part in path.relative_to("/proc/sys").parts)
+                    found[key] = path.read_text().strip()
+    return "".join(f"{key} = {value}\n" for key, value in sorted(found.items()))
 
 
 def felix_environment(topology: Topology, model: Model, node: Node) -> str:

@@ -25,7 +25,7 @@ from tests.lab.model import (
     ServicePort,
     Tier,
 )
-from tests.lab.topology import BALANCED_V4, BALANCED_V6, OUTSIDE, WORLD_V4, WORLD_V6
+from tests.lab.topology import BALANCED_V4, BALANCED_V6, OUTSIDE, OUTSIDE_OTHER_V4, OUTSIDE_OTHER_V6, WORLD_V4, WORLD_V6
 from tests.lab.traffic import SERVER_PORTS, Flow
 
 if TYPE_CHECKING:
@@ -60,27 +60,38 @@ class Case:
     flows: tuple[Flow, ...]
 
 
-def cases(topology: Topology, flows: int = 8) -> SearchStrategy[Case]:
-    """Models with ``flows`` flows each."""
+def cases(
+    topology: Topology, flows: int = 8, *, untracked: bool = False, asymmetric: bool = False
+) -> SearchStrategy[Case]:
+    """Models with ``flows`` flows each.
+
+    Two things make an outcome depend on later packets than the first ones each way, so they are asked for:
+    ``untracked`` adds doNotTrack policies (TCP then gets by without conntrack, with retransmissions passing that the
+    first copy did not), ``asymmetric`` lets the outside client reach a node's pods through the other node.
+    """
 
     @st.composite
     def build(draw: DrawFn) -> Case:
-        model = draw(models(topology))
-        tried = draw(st.lists(flow(topology, model), min_size=flows, max_size=flows))
+        model = draw(models(topology, untracked=untracked))
+        each = flow(topology, model, asymmetric=asymmetric)
+        tried = draw(st.lists(each, min_size=flows, max_size=flows))
         return Case(model, tuple(tried))
 
     return build()
 
 
 @st.composite
-def models(draw: DrawFn, topology: Topology) -> Model:
+def models(draw: DrawFn, topology: Topology, *, untracked: bool = False) -> Model:
     """A whole model: tiers, policies of every kind, services, sometimes a host endpoint, Felix's settings."""
     services = tuple(draw(_service(topology, number)) for number in range(draw(st.integers(0, 3))))
     hosts = draw(_host_endpoints(topology))
     count = draw(st.integers(0, 6))
     policies = [draw(_pod_policy(topology, number, services)) for number in range(count)]
     if hosts:
-        policies += [draw(_host_policy(topology, 100 + n, hosts[0].node)) for n in range(draw(st.integers(0, 3)))]
+        host_policy = st.integers(0, 3).flatmap(
+            lambda n: st.tuples(*(_host_policy(100 + i, hosts[0].node, untracked) for i in range(n)))
+        )
+        policies += draw(host_policy)
     felix = draw(_felix(bool(hosts)))
     if felix.release == "v3.29":
         # No staged policies before v3.30.
@@ -90,18 +101,28 @@ def models(draw: DrawFn, topology: Topology) -> Model:
 
 
 @st.composite
-def flow(draw: DrawFn, topology: Topology, model: Model) -> Flow:
+def flow(draw: DrawFn, topology: Topology, model: Model, *, asymmetric: bool = False) -> Flow:
     """A flow between any two places, to a service, a node port or a load-balancer address."""
     version = draw(st.sampled_from(topology.versions))
     source = draw(st.sampled_from(list(topology.places)))
     destination, ports = draw(st.sampled_from(_targets(topology, model, source, version)))
     protocol = draw(st.sampled_from(["tcp", "tcp", "udp", "icmp"]))
+    own = None if asymmetric else _symmetric_source(topology, source, destination)
     if protocol == "icmp" and not any(ports.values()):
-        return Flow(source, destination, "icmp" if version == 4 else "icmpv6")
+        return Flow(source, destination, "icmp" if version == 4 else "icmpv6", source_address=own)
     wanted = ports.get(protocol) or SERVER_PORTS.get(protocol)
     if not wanted:
         protocol, wanted = "tcp", ports.get("tcp") or SERVER_PORTS["tcp"]
-    return Flow(source, destination, protocol, draw(st.sampled_from(list(wanted))))  # type: ignore[arg-type]
+    port = draw(st.sampled_from(list(wanted)))
+    return Flow(source, destination, protocol, port, source_address=own)  # type: ignore[arg-type]
+
+
+def _symmetric_source(topology: Topology, source: str, destination: str) -> str | None:
+    """The outside client's address whose route to a pod goes through the pod's own node."""
+    owner = topology.places.get(topology.owner(destination) or "")
+    if source != OUTSIDE or not isinstance(owner, Pod) or owner.node == topology.nodes[0].name:
+        return None
+    return OUTSIDE_OTHER_V6 if ":" in destination else OUTSIDE_OTHER_V4
 
 
 Ports = dict[str, list[int]]
@@ -137,7 +158,7 @@ def _pod_policy(draw: DrawFn, topology: Topology, number: int, services: Sequenc
     if kind == "KubernetesNetworkPolicy":
         return draw(_kubernetes_policy(number, namespace))
     tier = draw(st.sampled_from(["default", *(tier.name for tier in TIERS)]))
-    rules = st.lists(_rule(services), max_size=4).map(tuple)
+    rules = st.lists(_rule(services, bool(namespace)), max_size=4).map(tuple)
     ingress, egress = draw(_directions(rules))
     name = f"p{number}"
     return Policy(
@@ -181,15 +202,15 @@ def _kubernetes_policy(draw: DrawFn, number: int, namespace: str) -> Policy:
 
 
 @st.composite
-def _host_policy(draw: DrawFn, topology: Topology, number: int, node: str) -> Policy:
+def _host_policy(draw: DrawFn, number: int, node: str, untracked: bool) -> Policy:
     """A policy that selects the host endpoint: normal, applyOnForward, preDNAT or doNotTrack."""
-    form = draw(st.sampled_from(["normal", "normal", "forward", "pre-dnat", "untracked"]))
+    forms = ["normal", "normal", "forward", "pre-dnat", *(["untracked"] if untracked else ())]
+    form = draw(st.sampled_from(forms))
     tier = draw(st.sampled_from(["default", "security"]))
-    rules = st.lists(_rule(()), max_size=3).map(tuple)
+    rules = st.lists(_rule((), False), max_size=3).map(tuple)
     ingress, egress = draw(_directions(rules))
     if form == "pre-dnat":
         ingress, egress = ingress or (), None
-    del topology
     return Policy(
         "GlobalNetworkPolicy",
         f"h{number}",
@@ -219,13 +240,13 @@ def _host_endpoints(draw: DrawFn, topology: Topology) -> tuple[HostEndpoint, ...
 
 
 @st.composite
-def _rule(draw: DrawFn, services: Sequence[Service]) -> Rule:
+def _rule(draw: DrawFn, services: Sequence[Service], namespaced: bool) -> Rule:
     action: Action = draw(st.sampled_from(["Allow", "Allow", "Allow", "Deny", "Deny", "Pass", "Log"]))
     protocol = draw(st.sampled_from([None, "tcp", "tcp", "udp", "icmp", "icmpv6", 6, 17]))
     transport = protocol in {"tcp", "udp", 6, 17}
     version = draw(st.sampled_from([None, None, None, 4, 6]))
-    source = draw(_entity(protocol if transport else None, source=True))
-    destination = draw(_entity(protocol if transport else None, source=False))
+    source = draw(_entity(protocol if transport else None, namespaced, source=True))
+    destination = draw(_entity(protocol if transport else None, namespaced, source=False))
     if services and protocol == services[0].ports[0].protocol and draw(st.integers(0, 5)) == 0:
         destination = Entity(service=(services[0].namespace, services[0].name))
     icmp_type = not_icmp_type = None
@@ -252,7 +273,7 @@ def _rule(draw: DrawFn, services: Sequence[Service]) -> Rule:
 
 
 @st.composite
-def _entity(draw: DrawFn, protocol: str | int | None, *, source: bool) -> Entity:
+def _entity(draw: DrawFn, protocol: str | int | None, namespaced: bool, *, source: bool) -> Entity:
     """Mostly open, so that a rule with several criteria still has a chance to match."""
     form = draw(st.sampled_from(["any", "any", "nets", "selector", "selector", "both"]))
     nets: tuple[str, ...] = ()
@@ -262,8 +283,8 @@ def _entity(draw: DrawFn, protocol: str | int | None, *, source: bool) -> Entity
         nets = tuple(draw(st.lists(st.sampled_from([*_all_nets(), *_EVERYTHING]), unique=True, max_size=3)))
         not_nets = tuple(draw(st.lists(st.sampled_from(_all_nets()), unique=True, max_size=2)))
     if form in {"selector", "both"}:
-        selector = draw(_peers())
-        not_selector = draw(st.none() | st.none() | _peers())
+        selector = draw(_peers(namespaced))
+        not_selector = draw(st.none() | st.none() | _apps(st.just("")))
     ports: tuple[PortSpec, ...] = ()
     not_ports: tuple[PortSpec, ...] = ()
     if protocol is not None and not source:
@@ -303,11 +324,17 @@ def _selected() -> SearchStrategy[Selector]:
     return st.one_of(st.just(Selector("projectcalico.org/orchestrator", ("k8s",))), by_app)
 
 
-def _peers() -> SearchStrategy[Selector]:
+def _peers(namespaced: bool) -> SearchStrategy[Selector]:
+    """Pods by their app; in a global policy also network sets and host endpoints, which have no namespace."""
+    pods = _apps(st.sampled_from(["", "red", "blue"]))
+    if namespaced:
+        return pods
+    return st.one_of(pods, st.just(Selector("threat", ("yes",))), st.just(Selector(HOST_LABEL, ("node1", "node2"))))
+
+
+def _apps(namespace: SearchStrategy[str]) -> SearchStrategy[Selector]:
     apps = st.lists(st.sampled_from(["web", "db", "client", "nobody"]), min_size=1, max_size=2, unique=True)
-    namespace = st.sampled_from(["", "red", "blue"])
-    by_app = st.builds(lambda values, where: Selector("app", tuple(values), namespace=where), apps, namespace)
-    return st.one_of(by_app, st.just(Selector("threat", ("yes",))), st.just(Selector(HOST_LABEL, ("node1", "node2"))))
+    return st.builds(lambda values, where: Selector("app", tuple(values), namespace=where), apps, namespace)
 
 
 # ------------------------------------------------------------------------------------------------ services and Felix

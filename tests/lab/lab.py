@@ -16,8 +16,8 @@ from tests.lab import counters, namespaces
 from tests.lab.evidence import write_bundle
 from tests.lab.felix_shape import felix_text
 from tests.lab.kube_proxy_shape import kube_proxy_text
-from tests.lab.model import Model
-from tests.lab.topology import Topology, Wiring, small_cluster
+from tests.lab.model import Model, Node
+from tests.lab.topology import OUTSIDE, OUTSIDE_OTHER_V4, OUTSIDE_OTHER_V6, Topology, Wiring, small_cluster
 from tests.lab.traffic import SILENCE, Flow, Outcome, Traffic
 
 if TYPE_CHECKING:
@@ -76,6 +76,26 @@ class Lab:
         if kind not in {"tcp", "udp", "icmp", "icmpv6"}:
             raise ValueError(f"the lab cannot send protocol {protocol!r}; it sends tcp, udp, icmp and icmpv6")
         return Flow(source, destination, kind, port)  # type: ignore[arg-type]
+
+    def via(self, flow: Flow) -> str | None:
+        """The node that a flow of the outside client arrives at first; None for other sources."""
+        if flow.source != OUTSIDE:
+            return None
+        owner = self.topology.places.get(self.topology.owner(flow.destination) or "")
+        if isinstance(owner, Node):
+            return owner.name
+        first, last = self.topology.nodes[0].name, self.topology.nodes[-1].name
+        return last if flow.source_address in {OUTSIDE_OTHER_V4, OUTSIDE_OTHER_V6} else first
+
+    def question(self, flow: Flow) -> dict[str, str]:
+        """The flow as one line of ``calico-debug trace --flows``, by addresses."""
+        source = flow.source_address or self.topology.address(flow.source, flow.version)
+        target = flow.destination
+        if flow.port is not None:
+            target = f"[{target}]:{flow.port}" if flow.version == 6 else f"{target}:{flow.port}"
+        asked = {"from": source, "to": target, "protocol": flow.protocol}
+        node = self.via(flow)
+        return asked if node is None else asked | {"via": node}
 
     def send(self, flow: Flow, silence: float = SILENCE) -> Outcome:
         return self.traffic.send(flow, silence)

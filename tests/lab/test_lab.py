@@ -26,7 +26,7 @@ from tests.lab.model import (
     ServicePort,
     Tier,
 )
-from tests.lab.topology import small_cluster
+from tests.lab.topology import OUTSIDE_OTHER_V4, OUTSIDE_V4, small_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -268,6 +268,44 @@ def test_every_shape_means_the_same(lab: Lab, case: Case, data: st.DataObject) -
         )
         lab.program(replace(model, felix=felix))
         assert [outcome.verdict for outcome in lab.send_all(case.flows)] == wanted, felix
+
+
+def test_questions_name_addresses_and_the_node_of_arrival(lab: Lab) -> None:
+    web = CLUSTER.address("blue/web2")
+    outside = lab.flow("external", "blue/web2", "tcp", 80)
+    asked = {"from": OUTSIDE_V4, "to": f"{web}:80", "protocol": "tcp", "via": "node1"}
+    assert lab.question(outside) == asked
+    other = replace(outside, source_address=OUTSIDE_OTHER_V4)
+    assert lab.question(other) == asked | {"from": OUTSIDE_OTHER_V4, "via": "node2"}
+    assert lab.question(lab.flow("external", "node2", "tcp", 80))["via"] == "node2"
+    inside = lab.flow("red/cli1", "blue/web2", "icmp", version=6)
+    wanted = {"from": CLUSTER.address("red/cli1", 6), "to": CLUSTER.address("blue/web2", 6), "protocol": "icmpv6"}
+    assert lab.question(inside) == wanted
+
+
+def test_the_outside_client_arrives_where_its_address_says(lab: Lab) -> None:
+    lab.program(Model())
+    for flow in (lab.flow("external", "blue/web2", "tcp", 80), lab.flow("external", "10.96.1.1", "tcp", 80)):
+        for source in (None, OUTSIDE_OTHER_V4):
+            sent = replace(flow, source_address=source)
+            before = lab.counters()
+            lab.send(sent)
+            touched = {node for node, rules in lab.moved(before).items() if rules}
+            assert lab.via(sent) in touched
+
+
+def test_a_vxlan_cluster_with_rules() -> None:
+    need_lab()
+    with Lab(small_cluster(vxlan=True, ipv6=False)) as lab:
+        policy = Policy("GlobalNetworkPolicy", "web", selector=WEB, ingress=(Rule("Allow", "tcp"),))
+        model = Model(policies=(policy,), felix=Felix(vxlan=True))
+        lab.program(model)
+        before = lab.counters()
+        assert lab.send(lab.flow(*TO_WEB)).verdict == "allowed"
+        assert "raw-cali-PREROUTING" in {key.chain for key in lab.moved(before)["node2"]}
+        assert lab.send(lab.flow("red/cli1", "blue/web2", "udp", 53)).verdict == "denied"
+        # To an address that is no pod, out of the tunnel's node: masqueraded, then back.
+        assert lab.send(lab.flow("red/cli1", "external", "tcp", 80)).seen_source[0] == "172.30.0.11"  # type: ignore[index]
 
 
 def test_a_bundle_holds_what_the_layout_names(lab: Lab, tmp_path: Path) -> None:
