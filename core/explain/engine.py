@@ -303,8 +303,8 @@ class Engine:
         """Whether an address certainly belongs to nobody in the cluster: that takes its objects, or its pools."""
         if self.cluster.service_by_address(known):
             return False
-        pools = [pool for pool in self.cluster.pools() if pool.version == family]
-        if not pools and not self.cluster.pods():
+        pools = [pool for pool in self.cluster.pools if pool.version == family]
+        if not pools and not self.cluster.pods:
             return False
         return not any(known in pool for pool in pools)
 

@@ -39,6 +39,12 @@ FAMILIES = {4: ("ip", "inet", "netdev"), 6: ("ip6", "inet", "netdev")}
 DEVICE_HOOKS = frozenset({INGRESS, EGRESS})
 
 
+WRITTEN_WITH = {("ip", "calico"): ("arp", "calico-arp"), ("ip6", "calico"): ("arp", "calico-arp")}
+"""Felix creates table calico with its sets, and in a later transaction its chains, together with table calico-arp
+(v3.32, felix/dataplane/linux/int_dataplane.go, apply). The younger of the two tables tells when the chains came.
+"""
+
+
 class Builtin(Enum):
     """Parts of the kernel that sit between base chains."""
 
@@ -55,8 +61,23 @@ class Stage:
     nat_chains: tuple[Chain, ...] = ()
 
 
+def by_registration(chains: Sequence[Chain], tables: Sequence[tuple[str, str]]) -> list[Chain]:
+    """Base chains in the order in which they were most likely registered, oldest first.
+
+    ``tables`` is in order of creation, ``chains`` in order of creation within each table. Across tables nothing records
+    when a chain was registered: this is inferred from the tables, and only the kernel's own list of hooks is certain.
+    """
+    age = {table: number for number, table in enumerate(tables)}
+
+    def written(chain: Chain) -> int:
+        table = (chain.family, chain.table)
+        return max(age.get(table, len(age)), age.get(WRITTEN_WITH.get(table, table), -1))
+
+    return sorted(chains, key=written)
+
+
 def stages(chains: Sequence[Chain], family: int, hook: str) -> tuple[Stage, ...]:
-    """What runs at ``hook`` for packets of ``family`` 4 or 6, first to last. ``chains`` is in order of creation."""
+    """What runs at ``hook`` for packets of ``family`` 4 or 6, first to last. ``chains`` is in order of registration."""
     here = [
         (age, chain)
         for age, chain in enumerate(chains)

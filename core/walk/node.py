@@ -101,7 +101,9 @@ class NodeWalker:
         """What runs at a hook."""
         key = (family, hook)
         if key not in self._stages:
-            self._stages[key] = hooks.stages(self.program.ruleset.base_chains(), family, hook)
+            ruleset = self.program.ruleset
+            chains = hooks.by_registration(ruleset.base_chains(), ruleset.tables())
+            self._stages[key] = hooks.stages(chains, family, hook)
         return self._stages[key]
 
 

@@ -132,7 +132,8 @@ class Router:
                     "which is not understood"
                 )
             if rule.action == "goto":
-                position = next((i for i, other in enumerate(rules) if other.priority >= (rule.goto or 0)), len(rules))
+                # A goto whose target does not exist is skipped (net/core/fib_rules.c, FR_ACT_GOTO).
+                position = next((i for i, other in enumerate(rules) if other.priority == rule.goto), position)
                 continue
             if rule.action in REFUSED_TYPES:
                 raise Undecided(f"routing rule {rule.priority} of {self._node.name} says {rule.action}")
