@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from calico_debug.cli.environment import Place, Question
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.engine import Engine
-from calico_debug.state.node import NodeState
 from calico_debug.state.resolve import Resolver
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ class EvidenceTracer:
     def __init__(self, source: EvidenceSource, namespace: str | None = None) -> None:
         """``namespace`` is that of names without one."""
         self._engine = Engine(source)
-        nodes = {name: NodeState(source.node(name)) for name in source.nodes()}
-        self._resolver = Resolver(self._engine.cluster, nodes)
+        self._resolver = Resolver(self._engine.cluster, self._engine.states)
         self._namespace = namespace
 
     def trace(self, question: Question) -> FlowExplanation:

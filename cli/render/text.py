@@ -62,14 +62,14 @@ def rows(explanation: FlowExplanation) -> list[Row]:
     home = words.home(explanation)
     decision, verdict = explanation.decision, explanation.verdict
     found: list[Row] = []
-    for (hypothetical, _stage, _node), group in groupby(
-        explanation.steps, key=lambda step: (step.hypothetical, step.stage, step.node)
+    shown = [step for step in explanation.steps if _is_shown(step, decision, verdict)]
+    for (hypothetical, _stage, _node), steps in groupby(
+        shown, key=lambda step: (step.hypothetical, step.stage, step.node)
     ):
-        steps = list(group)
         if hypothetical:
-            found.extend(_hypothetical(steps))
+            found.extend(_hypothetical(list(steps)))
         else:
-            found.extend(_happened(step, home) for step in steps if _is_shown(step, decision, verdict))
+            found.extend(_happened(step, home) for step in steps)
     if not any(_decides(step, decision, verdict) for step in explanation.steps):
         found.extend(_decision(explanation))
     found.extend(_backends(explanation))
@@ -86,9 +86,9 @@ def rows(explanation: FlowExplanation) -> list[Row]:
 
 
 def _is_shown(step: Step, decision: Decision | None, verdict: str) -> bool:
-    if step.action in _STOPS or _decides(step, decision, verdict):
-        return True
-    return step.stage in ALWAYS_SHOWN and step.action not in NOT_SHOWN
+    if step.stage in ALWAYS_SHOWN:
+        return step.action not in NOT_SHOWN
+    return not step.hypothetical and (step.action in _STOPS or _decides(step, decision, verdict))
 
 
 def _decides(step: Step, decision: Decision | None, verdict: str) -> bool:
@@ -97,16 +97,19 @@ def _decides(step: Step, decision: Decision | None, verdict: str) -> bool:
         return False
     if step.evidence is not None and step.evidence == decision.evidence:
         return True
-    if step.action != verdict:
-        return False
     if not (decision.tier or decision.policy or decision.rule):
         # Many steps let a packet go on and need no policy for it: only a stop shows by itself why it decided.
-        return verdict in _STOPS
-    return step.tier == decision.tier and step.policy in (None, decision.policy) and step.rule in (None, decision.rule)
+        return step.action in _STOPS and (step.action == verdict or step.detail == decision.detail)
+    return (
+        step.action == verdict
+        and step.tier == decision.tier
+        and step.policy in (None, decision.policy)
+        and step.rule in (None, decision.rule)
+    )
 
 
 def _happened(step: Step, home: str) -> Row:
-    text = words.step_text(step)
+    text = words.closest_text(step) if step.action == "closest" else words.step_text(step)
     elsewhere = f" (on {step.node})" if step.node and step.node != home and step.action != "closest" else ""
     # What a service step did is told by its own words; elsewhere the action heads the line.
     action = "" if step.stage == "service" and step.action not in _STOPS and text else words.action_word(step.action)
@@ -116,15 +119,13 @@ def _happened(step: Step, home: str) -> Row:
 
 def _hypothetical(steps: list[Step]) -> Iterator[Row]:
     """What the rest of the path would have done: its outcome in one line, and the rule that came closest."""
-    if steps[0].stage not in ALWAYS_SHOWN:
-        return
     settled = [step for step in steps if step.action in VERDICTS]
     for step in settled[-1:] or steps[-1:]:
         who = words.attribution(step.policy, step.rule)
         where = f" on {step.node}" if step.node else ""
         why = f" by {who}" if step.policy and step.rule else f": {step.detail or who}" if step.detail or who else ""
         yield Row(step.stage, f"would be {words.action_word(step.action)}{where}{why}")
-    yield from (Row(step.stage, f"closest: {words.step_text(step)}") for step in steps if step.action == "closest")
+    yield from (Row(step.stage, f"closest: {words.closest_text(step)}") for step in steps if step.action == "closest")
 
 
 def _decision(explanation: FlowExplanation) -> Iterator[Row]:

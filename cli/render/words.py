@@ -55,6 +55,14 @@ def step_text(step: Step) -> str:
     return f"{full}: {step.detail}" if step.detail else full
 
 
+def closest_text(step: Step) -> str:
+    """The rule that came closest: its policy's short name, then what the step says of the rule."""
+    if step.policy is None:
+        return step.detail
+    name = f"{step.policy.namespace}/{step.policy.name}" if step.policy.namespace else step.policy.name
+    return f"{name}, {step.detail or attribution(None, step.rule)}"
+
+
 def because(decision: Decision) -> str:
     """Why, from a decision: ``by`` the rule that decided, else the reason in words with tier and policy."""
     who = attribution(decision.policy, decision.rule)

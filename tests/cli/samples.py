@@ -59,7 +59,7 @@ def denied_end_of_tier() -> FlowExplanation:
         destination=FlowEnd(
             "10.96.20.3",
             80,
-            service={"namespace": "management-ui", "name": "management-ui", "port": "http"},
+            service={"namespace": "management-ui", "name": "management-ui", "port": 80, "portName": "http"},
         ),
         verdict="denied",
         decision=decision,
@@ -209,7 +209,9 @@ def undetermined_backends() -> FlowExplanation:
     return FlowExplanation(
         protocol="udp",
         source=FlowEnd("10.244.1.30", pod=CLIENT, node=NODE1),
-        destination=FlowEnd("10.96.0.10", 53, service={"namespace": "kube-system", "name": "dns", "port": "dns"}),
+        destination=FlowEnd(
+            "10.96.0.10", 53, service={"namespace": "kube-system", "name": "dns", "port": 53, "portName": "dns"}
+        ),
         verdict="undetermined",
         decision=Decision(NODE1, "nftables", "alternatives", detail="the outcome depends on the backend"),
         backends=(
