@@ -133,8 +133,9 @@ _CHILD: Final = re.compile("(" + "|".join(re.escape(root) for root in _DISPATCH)
 def limited_id(prefix: str, suffix: str, limit: int) -> str:
     """``prefix + suffix``, or the prefix with a hash of the suffix where that would be longer than ``limit``.
 
-    GetLengthLimitedID of libcalico-go (lib/hash/unique_id.go; before v3.32 felix/hashutils/id.go). Raises `ValueError`
-    if the limit leaves no room for a hash.
+    GetLengthLimitedID of libcalico-go (lib/hash/unique_id.go; before v3.32 felix/hashutils/id.go), which panics where
+    the limit leaves more room than the 43 characters of a hash: no chain has the name that this function gives then.
+    Raises `ValueError` if the limit leaves no room for a hash.
     """
     suffix = suffix or "_"
     length = len(prefix.encode()) + len(suffix.encode())

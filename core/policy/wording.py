@@ -102,19 +102,8 @@ def _side(said: Mapping[str, str], side: str, before_ports: str) -> str:
 _RULE_FIELDS: Final = frozenset(
     ["action", "metadata", "ipVersion", "protocol", "notProtocol", "icmp", "notICMP", "source", "destination", "http"]
 )
-_ENTITY_FIELDS: Final = frozenset(
-    [
-        "nets",
-        "notNets",
-        "selector",
-        "notSelector",
-        "namespaceSelector",
-        "serviceAccounts",
-        "services",
-        "ports",
-        "notPorts",
-    ]
-)
+_SELECTOR_FIELDS: Final = ("selector", "notSelector", "namespaceSelector", "serviceAccounts")
+_ENTITY_FIELDS: Final = frozenset((*_SELECTOR_FIELDS, "nets", "notNets", "services", "ports", "notPorts"))
 
 
 def _calico_clauses(policy: PolicyObject, rule: Mapping[str, Any], _direction: str) -> dict[str, str]:
@@ -287,7 +276,7 @@ def _cluster_peer(peer: Mapping[str, Any]) -> str:
         return _pods(pods.get("podSelector"), namespaces(label_selector(pods.get("namespaceSelector"))))
     if peer.get("namespaces") is not None:
         return namespaces(label_selector(peer["namespaces"]))
-    return f"{quote(', '.join(map(str, peer)) or 'an empty peer')}, which Calico does not support"
+    return f"{quote(', '.join(map(str, peer)) or 'an empty peer')} (not supported by Calico)"
 
 
 _ENTRY_FIELDS: Final = ("action", "name")
