@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from calico_debug.decode.nft_json_expressions import ExpressionDecoder
 from calico_debug.decode.nft_json_rules import decode_rule, decode_stateful
 from calico_debug.decode.nft_json_values import MALFORMED, decode_elements, set_types
 from calico_debug.errors import EvidenceError
@@ -16,7 +17,22 @@ from calico_debug.model.nft import Chain, Hook, Rule, SetContent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from calico_debug.decode.nft_fields import DataType
+
 REMEDY = "record it again with: nft -j list ruleset"
+
+NOT_VALUES = (
+    "verdict",
+    "counter",
+    "quota",
+    "limit",
+    "ct helper",
+    "ct timeout",
+    "ct expectation",
+    "secmark",
+    "synproxy",
+)
+"""What a map leads to other than a value: a verdict or the name of an object."""
 
 Place = tuple[str, str, str]
 """Family, table and the name of a chain or set in it."""
@@ -79,10 +95,10 @@ class RecordedTables:
 
     def _decode_set(self, place: Place, raw: dict[str, Any]) -> SetContent:
         try:
-            data = set_types(raw["map"]) if "map" in raw else None
-            if raw.get("map") in ("verdict", "counter", "quota", "limit", "ct helper", "ct timeout", "secmark"):
-                data = ()
-            return decode_elements(set_types(raw["type"]), data, raw.get("elem") or (), decode_stateful)
+            data = None
+            if "map" in raw:
+                data = () if raw["map"] in NOT_VALUES else _types(raw["map"], place[0])
+            return decode_elements(_types(raw["type"], place[0]), data, raw.get("elem") or (), decode_stateful)
         except MALFORMED as error:
             text = " ".join(str(error).split())[:200]
             raise EvidenceError(
@@ -120,6 +136,13 @@ def decode_ruleset(text: bytes | str, where: str) -> RecordedTables:
     if not isinstance(objects, list):
         raise EvidenceError(f'{where} has no list "nftables", so it is not a listing of nft; {REMEDY}')
     return RecordedTables(objects, where)
+
+
+def _types(types: Any, family: str) -> tuple[DataType, ...]:
+    """The types of a set's keys or data, which nft 1.1 and later may give as the expression they are the type of."""
+    if isinstance(types, dict):
+        return ExpressionDecoder(family, decode_stateful).decode(types["typeof"]).types
+    return set_types(types)
 
 
 def _decode_chain(content: dict[str, Any]) -> Chain:

@@ -20,6 +20,7 @@ from calico_debug.model.nft import (
     Log,
     Lookup,
     Masquerade,
+    Match,
     Nat,
     Notrack,
     Payload,
@@ -30,6 +31,7 @@ from calico_debug.model.nft import (
     SetCt,
     SetMeta,
     SetPayload,
+    UnknownExpression,
     UnknownStatement,
     UpdateSet,
     Verdict,
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from calico_debug.model.nft import Expression, Statement
 
 PORT = DATA_TYPES["inet_service"]
+LARGEST_MERGED = 32
+"""Bits of neighbouring fields that nft loads into one register to compare them at once (payload_can_merge)."""
 
 
 def decode_rule(content: Mapping[str, Any], family: str, table: str, chain: str) -> Rule:
@@ -81,10 +85,13 @@ class RuleDecoder(ExpressionDecoder):
     def __init__(self, family: str) -> None:
         """For a rule of this family."""
         super().__init__(family, decode_stateful)
+        self._negated: tuple[str, int, int, str, int] | None = None
 
     def statement(self, item: Any, *, last: bool) -> None:
         """Add what one item of ``expr`` does to ``statements``."""
         before = len(self.statements)
+        if not isinstance(item, dict) or "match" not in item:
+            self._negated = None
         try:
             if not isinstance(item, dict) or len(item) != 1:
                 raise NotUnderstoodError("not a statement")
@@ -99,6 +106,9 @@ class RuleDecoder(ExpressionDecoder):
                 self.statements.append(Harmless(f"{name} {_argument(content)}".rstrip()))
             elif name == "mangle":
                 self._mangle(content, last=last)
+            elif name == "match":
+                self.statements.append(self.match(content))
+                self._doubt_neighbours(content)
             elif name == "xt":
                 self.statements.append(decode_xt(content["type"], content["name"]))
             else:
@@ -106,6 +116,30 @@ class RuleDecoder(ExpressionDecoder):
         except MALFORMED:
             del self.statements[before:]
             self.statements.append(UnknownStatement(shown(item)))
+
+    def _doubt_neighbours(self, content: Mapping[str, Any]) -> None:
+        """Fields side by side that both must differ from a value: the listing does not tell what the kernel tests.
+
+        nft 1.0.6 loads ``icmp type != 8 icmp code != 0`` as one comparison of both fields, true when either differs,
+        and lists two tests, which other versions do load as two.
+        """
+        match = self.statements[-1]
+        if not isinstance(match, Match) or match.operator != "!=" or not isinstance(match.left, Payload):
+            self._negated = None
+            return
+        field = match.left
+        text = f"{shown(content['left'])} != {shown(content['right'])}"
+        before = self._negated
+        position = len(self.statements) - 1
+        self._negated = (field.base, field.offset, field.offset + field.width, text, position)
+        if before is None or before[0] != field.base or before[2] != field.offset or before[4] != position - 1:
+            return
+        start, end = before[1], field.offset + field.width
+        if end - start > LARGEST_MERGED or field.offset % 8 or field.width % 8 or not isinstance(match.right, int):
+            return
+        text = f"{before[3]} and {text}: nft's listing does not tell whether both must differ or either"
+        self.statements[-2:] = [Match(UnknownExpression(text), "==", 1)]
+        self._negated = (field.base, start, end, text, position - 1)
 
     def _jump(self, content: Mapping[str, Any]) -> Statement:
         return Verdict("jump", str(content["target"]))
@@ -218,7 +252,6 @@ class RuleDecoder(ExpressionDecoder):
         return UpdateSet(str(content["op"]), self.decode(element).expression, name.removeprefix("@"), decoded)
 
     _STATEMENTS: ClassVar[Mapping[str, Callable[[RuleDecoder, Any], Statement]]] = {
-        "match": ExpressionDecoder.match,
         "jump": _jump,
         "goto": _goto,
         "vmap": _verdict_map,

@@ -15,7 +15,7 @@ from calico_debug.decode import nft_netlink_constants as nft
 from calico_debug.decode import nft_symbols
 from calico_debug.decode.netlink_attributes import Attributes, number, parse, parse_list, text
 from calico_debug.decode.nft_json_rules import decode_xt
-from calico_debug.decode.nft_netlink_normal import narrow, narrow_set
+from calico_debug.decode.nft_netlink_normal import narrow, narrow_key, narrow_set
 from calico_debug.decode.nft_netlink_registers import INTEGER, Register, RegisterMachine, byte_order, slot
 from calico_debug.decode.nft_netlink_sets import KeyField, SetDescription
 from calico_debug.model.nft import (
@@ -144,6 +144,8 @@ class RuleMachine(RegisterMachine):
         if description.anonymous:
             content = self._sets.content(description, [part.field for part in parts])
             expressions, source = narrow_set(expressions, content)
+        else:
+            expressions = [narrow_key(expression) for expression in expressions]
         return expressions[0] if len(expressions) == 1 else Concat(tuple(expressions)), source
 
     # ------------------------------------------------------------------------------------------------- acting
@@ -225,7 +227,7 @@ class RuleMachine(RegisterMachine):
 
     def _update_set(self, attributes: Attributes) -> None:  # SET=1 OP=3 KEY=4 EXPR=7 EXPRESSIONS=10
         description = self._sets.describe(text(attributes[1]))
-        parts = [part.expression for part in self.key(attributes[4], description.key_size)]
+        parts = [narrow_key(part.expression) for part in self.key(attributes[4], description.key_size)]
         key = parts[0] if len(parts) == 1 else Concat(tuple(parts))
         bodies = [attributes[7]] if 7 in attributes else [body for _, body in parse_list(attributes.get(10, b""))]
         operation = nft.DYNSET_OPERATIONS[number(attributes[3])]

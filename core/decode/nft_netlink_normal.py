@@ -138,6 +138,12 @@ def narrow(expression: Expression, value: int | Interval) -> tuple[Expression, i
     return field, Interval(-(-value.low >> tail), value.high >> tail)
 
 
+def narrow_key(expression: Expression) -> Expression:
+    """The field itself where the mask for it leaves its value as it is, so that any set fits both."""
+    found = _narrow_field(expression)
+    return found[0] if found and not found[1] else expression
+
+
 def narrow_set(expressions: Sequence[Expression], content: SetContent) -> tuple[list[Expression], SetContent]:
     """The same for a key and the elements of a rule's own set."""
     found = [_narrow_field(expression) for expression in expressions]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from calico_debug.agent.netlink import NftablesSocket
-from calico_debug.model.nft import UnknownExpression, UnknownStatement
+from calico_debug.model.nft import Match, UnknownExpression, UnknownStatement
 from calico_debug.state.ruleset import KernelRuleset, RecordedRuleset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -145,6 +145,75 @@ def test_set(kernel: Kernel, name: str) -> None:
     assert plain(held) == plain(listed)
 
 
+NAMED = """
+    chain c {
+        ip dscp @dscp drop
+        ip dscp . ip ecn @pair
+        iifname @names accept
+        ip saddr vmap @verdicts
+        counter name tcp dport map @counters
+        meta mark . ip saddr @mark_pairs
+        meta mark set ip saddr map @marks
+        iifname . ip saddr vmap @wild
+        ct state . ct mark @states
+        ip daddr . meta l4proto . th dport @services
+        ip daddr . meta l4proto . tcp dport @services
+        meta skuid . meta skgid . meta mark @hosts
+    }
+    chain n { type nat hook prerouting priority 0
+        meta l4proto tcp dnat ip to ip daddr . tcp dport map @backends
+        dnat to meta mark map @by_mark
+    }
+}
+"""
+
+
+def test_rules_with_named_sets(kernel: Kernel) -> None:
+    kernel.load(SETS.rstrip().removesuffix("}") + NAMED)
+    listed, held = kernel.listed(), kernel.held()
+    assert len(held.rules("ip", "t", "c") or ()) == 12
+    for chain in ("c", "n"):
+        assert_same_rules(listed, held, "ip", "t", chain)
+        assert not any(_is_unknown(s) for rule in held.rules("ip", "t", chain) or () for s in rule.statements)
+
+
+spans = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 6)), min_size=1, max_size=12)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@given(st.sampled_from(["ipv4_addr", "inet_service", "mark"]), spans, st.booleans())
+def test_generated_interval_sets(kernel: Kernel, kind: str, gaps: list[tuple[int, int]], catch_all: bool) -> None:
+    """Intervals with and without gaps between them: the same content both ways, and keys find the same element."""
+    position, ends = 0, []
+    for gap, length in gaps:
+        low = position + gap
+        position = low + length
+        ends.append((low, position - 1))
+    texts = [str(low) if low == high else f"{low}-{high}" for low, high in ends]
+    if kind == "ipv4_addr":
+        texts = [f"0.0.0.{low}-0.0.0.{high}" if low != high else f"0.0.0.{low}" for low, high in ends]
+    elements = ", ".join(f"{text} : drop" for text in [*texts, *(["*"] if catch_all else [])])
+    kernel.load(f"table ip t {{\nmap m {{\ntype {kind} : verdict\nflags interval\nelements = {{ {elements} }}\n}}\n}}")
+    listed, held = kernel.listed(), kernel.held()
+    assert plain(held.elements("ip", "t", "m")) == plain(listed.elements("ip", "t", "m"))
+    for key in range(position + 3):
+        inside = any(low <= key <= high for low, high in ends)
+        found = held.find("ip", "t", "m", key)
+        assert found == listed.find("ip", "t", "m", key)
+        assert (found is not None and found.key != "*") == inside
+
+
+@pytest.mark.parametrize("text", ["tcp sport != 5 tcp dport != 6", "icmp type != 8 icmp code != 0"])
+def test_neighbours_that_differ_are_not_guessed_from_the_listing(kernel: Kernel, text: str) -> None:
+    kernel.load(f"table ip t {{\nchain c {{\n{text} counter accept\n}}\n}}")
+    (listed,), (held,) = kernel.listed().rules("ip", "t", "c") or (), kernel.held().rules("ip", "t", "c") or ()
+    assert [type(s) for s in listed.statements[1:]] == [type(s) for s in held.statements[1:]]
+    assert isinstance(listed.statements[1], Match)
+    assert isinstance(listed.statements[1].left, UnknownExpression)
+    assert "does not tell" in listed.statements[1].left.text
+    assert not any(map(_is_unknown, held.statements))
+
+
 def test_there_is_no_such_chain_or_set(kernel: Kernel) -> None:
     kernel.load(SETS)
     for ruleset in (kernel.listed(), kernel.held()):
@@ -177,8 +246,9 @@ def _mark_match(mask: int, value: int, operator: str) -> str:
 conditions = st.one_of(
     st.builds("ip {} {} {}".format, st.sampled_from(["saddr", "daddr"]), st.sampled_from(["", "!="]),
               addresses | prefixes),
-    st.builds("{} {} {} {}".format, st.sampled_from(["tcp", "udp"]), st.sampled_from(["sport", "dport"]),
-              st.sampled_from(["", "!="]), ports | port_ranges),
+    st.builds("{} sport {}".format, st.sampled_from(["tcp", "udp"]), ports | port_ranges),
+    st.builds("{} dport {} {}".format, st.sampled_from(["tcp", "udp"]), st.sampled_from(["", "!="]),
+              ports | port_ranges),
     st.builds(_mark_match, masks, masks, st.sampled_from(["==", "!="])),
     st.builds("ip saddr {{ {}, {} }}".format, addresses, addresses),
     st.sampled_from(["ct state established,related", "ct state invalid", "iifname \"cali*\"", "oifname \"eth0\"",

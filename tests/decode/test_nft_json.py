@@ -28,6 +28,7 @@ from tests.decode.netlink_replay import LISTING, PLACES, refusal
 from tests.lab import recorded
 
 PORT = {"payload": {"protocol": "tcp", "field": "dport"}}
+SPORT = {"payload": {"protocol": "tcp", "field": "sport"}}
 DPORT = Payload("transport", 16, 16)
 TCP = Match(Meta("l4proto"), "==", 6)
 
@@ -133,6 +134,15 @@ def test_what_is_not_understood_is_shown_and_the_rest_is_kept(item: Any) -> None
     assert second == Verdict("drop")
 
 
+def test_only_neighbours_that_both_must_differ_are_doubted() -> None:
+    sport, dport = match(SPORT, 5, "!="), match(PORT, 6, "!=")
+    both = statements_of(sport, dport, {"drop": None})
+    unknown = [s for s in both if isinstance(getattr(s, "left", 0), UnknownExpression)]
+    assert len(unknown) == 1
+    for apart in ([dport, sport], [sport, {"counter": None}, dport], [sport, match(PORT, 6)], [match(SPORT, 5), dport]):
+        assert not any(isinstance(getattr(s, "left", 0), UnknownExpression) for s in statements_of(*apart))
+
+
 def test_xt_extensions_are_named() -> None:
     assert statements_of({"xt": {"type": "target", "name": "MARK"}}) == (UnknownStatement("xt target MARK"),)
     assert statements_of({"xt": {"type": "match", "name": "comment"}}) == (Harmless("xt match comment"),)
@@ -142,6 +152,15 @@ def test_element_that_is_not_understood_makes_the_set_unusable() -> None:
     broken = {"set": {"family": "inet", "table": "t", "name": "s", "type": "ipv4_addr", "elem": ["10.0.0.1", "moon"]}}
     with pytest.raises(EvidenceError, match=r"x: set s of table inet t has an element .*moon"):
         decode_ruleset(listing(broken), "x").elements("inet", "t", "s")
+
+
+def test_set_typed_by_an_expression() -> None:
+    kind = {"typeof": {"concat": [{"payload": {"protocol": "ip", "field": "dscp"}}, {"meta": {"key": "mark"}}]}}
+    typed = {"set": {"family": "ip", "table": "t", "name": "s", "type": kind, "elem": [{"concat": ["cs1", 5]}]}}
+    content = decode_ruleset(listing(typed), "x").elements("ip", "t", "s")
+    assert content is not None
+    assert content.widths == (6, 32)
+    assert list(content.exact) == [(8, 5)]
 
 
 @pytest.mark.parametrize(
