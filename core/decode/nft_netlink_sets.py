@@ -119,6 +119,8 @@ def key_fields(packed: int, total: int, sizes: Sequence[int], *, sortable: bool 
     while rest:
         types.insert(0, nft.SUBTYPES.get(rest & ((1 << nft.SUBTYPE_BITS) - 1)))
         rest >>= nft.SUBTYPE_BITS
+    if not types:
+        return None
     if len(types) == 1 and types[0] is not None:
         return (_field(types[0], total, sortable=sortable),)
     if len(sizes) == len(types) and None not in types:
@@ -126,7 +128,7 @@ def key_fields(packed: int, total: int, sizes: Sequence[int], *, sortable: bool 
             _field(kind, size, sortable=sortable) for kind, size in zip(types, sizes, strict=True) if kind is not None
         )
     known = [nft.NAME_BYTES if kind.name == "ifname" else (kind.width + 7) // 8 for kind in types if kind is not None]
-    if not types or len(known) != len(types):
+    if len(known) != len(types):
         return None
     if known.count(0) == 1:
         # The one field whose type has no size of its own fills what the others leave.
