@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 HEADER = struct.Struct("=HH")
+_unpack = HEADER.unpack_from
 TYPE_MASK = 0x3FFF
 """Bits of the type that are the type; the two above say nested and network byte order."""
 NESTED = 0x8000
@@ -16,21 +17,33 @@ Attributes = dict[int, bytes]
 
 def parse(data: bytes) -> Attributes:
     """Attributes by type, the last one of a type winning. Raises ValueError when lengths do not add up."""
-    return dict(parse_list(data))
+    # The hot loop of reading rules: written out, since a list in between costs a third more.
+    found = {}
+    position, end = 0, len(data)
+    while end - position >= 4:
+        length, kind = _unpack(data, position)
+        if length < 4 or position + length > end:
+            raise _misfit(length, end - position)
+        found[kind & TYPE_MASK] = data[position + 4 : position + length]
+        position += (length + 3) & ~3
+    return found
 
 
 def parse_list(data: bytes) -> list[tuple[int, bytes]]:
     """Attributes in order, as (type, value). Raises ValueError when lengths do not add up."""
     found = []
     position, end = 0, len(data)
-    unpack = HEADER.unpack_from
     while end - position >= 4:
-        length, kind = unpack(data, position)
+        length, kind = _unpack(data, position)
         if length < 4 or position + length > end:
-            raise ValueError(f"attribute of {length} bytes where {end - position} are left")
+            raise _misfit(length, end - position)
         found.append((kind & TYPE_MASK, data[position + 4 : position + length]))
         position += (length + 3) & ~3
     return found
+
+
+def _misfit(length: int, left: int) -> ValueError:
+    return ValueError(f"attribute of {length} bytes where {left} are left")
 
 
 def text(data: bytes) -> str:
