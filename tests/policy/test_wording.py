@@ -168,7 +168,10 @@ def test_calico_rules(namespace: str, rule: dict[str, Any], text: str) -> None:
                     {"destinationNamedPort": "http"},
                 ],
             },
-            "Deny all traffic from pods with a == 'b' in any namespace or nodes (not supported by Calico) to UDP 1-9 or http",
+            (
+                "Deny all traffic from pods with a == 'b' in any namespace or nodes (not supported by Calico)"
+                " to UDP 1-9 or http"
+            ),
         ),
         (
             "ClusterNetworkPolicy",
