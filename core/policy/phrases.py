@@ -16,6 +16,9 @@ LONGEST: Final = 400
 NAMESPACE_NAME_LABELS: Final = ("kubernetes.io/metadata.name", "projectcalico.org/name")
 """Labels that every namespace has, with its name (Kubernetes since 1.21; Calico's conversion of namespaces)."""
 
+_SPELLINGS: Final = {name.lower(): name for name in ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6", "UDPLite")}
+"""Names of protocols in Calico's API (api/pkg/lib/numorstring/protocol.go)."""
+
 _REPR: Final = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = LONGEST
 
@@ -81,7 +84,7 @@ def protocol_name(value: object) -> str:
     if value is None or value == "":
         return ""
     if isinstance(value, str) and not value.isdigit():
-        return "ICMPv6" if value.lower() == "icmpv6" else value.upper() if value.isalpha() else value
+        return _SPELLINGS.get(value.lower(), value)
     return f"protocol {quote(value)}"
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from calico_debug.policy.phrases import LONGEST, label_selector, listed, namespaces, port_list, protocol_name, quote
 
 
@@ -58,7 +57,8 @@ def test_label_selector(selector: object, text: str) -> None:
         (None, ""),
         ("tcp", "TCP"),
         ("icmpv6", "ICMPv6"),
-        ("UDPLite", "UDPLITE"),
+        ("udplite", "UDPLite"),
+        ("other", "other"),
         (47, "protocol 47"),
         ("47", "protocol 47"),
     ],
