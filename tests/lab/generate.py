@@ -296,7 +296,8 @@ def _entity(draw: DrawFn, protocol: str | int | None, namespaced: bool, *, sourc
         if draw(st.integers(0, 9)) == 0:  # more than 15 slots: match blocks
             ports, not_ports = tuple(range(9001, 9020)), ()
     elif protocol is not None and draw(st.integers(0, 4)) == 0:
-        ports = ((20_000, 29_999),) if draw(st.booleans()) else (1234,)
+        # Masquerading draws a port at random from 1024 up: anything narrower would be decided by chance.
+        ports = ((1024, 65535),) if draw(st.booleans()) else (999,)
     return Entity(nets, not_nets, selector, not_selector, ports, not_ports)
 
 

@@ -290,10 +290,11 @@ _QUIET = {
     "net/ipv6/conf/default/mldv2_unsolicited_report_interval": "1",
     "net/ipv4/conf/default/rp_filter": "0",
     "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/tcp_synack_retries": "0",
     "net/ipv4/icmp_ratelimit": "0",
     "net/ipv6/icmp/ratelimit": "0",
 }
-"""No chatter before or between flows, and no ICMP error that the kernel holds back."""
+"""No chatter before, between or long after flows, and no ICMP error that the kernel holds back."""
 
 _ROUTER = {
     "net/ipv4/ip_forward": "1",
