@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.lab import namespaces
 from tests.lab.topology import OUTSIDE_OTHER_V4, WORLD_V4, Wiring, small_cluster
-from tests.lab.traffic import Flow, Traffic
+from tests.lab.traffic import SILENCE, Flow, Traffic
 
 pytestmark = pytest.mark.kernel
 
@@ -110,3 +112,14 @@ def test_a_vxlan_cluster_carries_pod_traffic_in_the_tunnel() -> None:
         wiring.close()
     assert outcome.verdict == "allowed"
     assert "packets 0" not in listing
+
+
+def test_refusals_do_not_shorten_the_wait_for_others(wired: tuple[Wiring, Traffic]) -> None:
+    """Refused connections stay readable; they must not pass for activity, nor use up the turns of the loop."""
+    wiring, traffic = wired
+    pod = wiring.topology.address("red/db2")
+    refused = [Flow("red/web1", pod, "tcp", port) for port in range(5000, 5020)]
+    started = time.monotonic()
+    outcomes = traffic.send_all([*refused, Flow("red/web1", "10.244.2.99", "udp", 53)])
+    assert time.monotonic() - started >= SILENCE
+    assert [outcome.detail for outcome in outcomes] == ["RST"] * 20 + ["silence"]

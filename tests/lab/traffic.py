@@ -219,7 +219,7 @@ class Traffic:
             else:
                 client.close()
                 raise
-        self._watch(client, partial(self._heard, probe))
+        self._watch(client, partial(self._listen, probe))
         return probe
 
     def _launch(self, probe: _Probe, client: socket.socket) -> None:
@@ -245,6 +245,11 @@ class Traffic:
         if flow.source == OUTSIDE:
             return OUTSIDE_V4 if flow.version == 4 else OUTSIDE_V6
         return ""
+
+    def _listen(self, probe: _Probe, client: socket.socket) -> None:
+        self._heard(probe, client)
+        if probe.outcome is not None:  # a closed connection stays readable: it would keep the loop from idling
+            self._selector.unregister(client)
 
     def _heard(self, probe: _Probe, client: socket.socket) -> None:
         number = client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
