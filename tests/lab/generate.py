@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
+from tests.lab.generate_services import any_service, felix_settings
 from tests.lab.model import (
     Entity,
-    Felix,
     HostEndpoint,
     Model,
     NetworkSet,
@@ -22,10 +22,9 @@ from tests.lab.model import (
     Rule,
     Selector,
     Service,
-    ServicePort,
     Tier,
 )
-from tests.lab.topology import BALANCED_V4, BALANCED_V6, OUTSIDE, OUTSIDE_OTHER_V4, OUTSIDE_OTHER_V6, WORLD_V4, WORLD_V6
+from tests.lab.topology import OUTSIDE, OUTSIDE_OTHER_V4, OUTSIDE_OTHER_V6, WORLD_V4, WORLD_V6
 from tests.lab.traffic import SERVER_PORTS, Flow
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 HOST_LABEL = "host"
 TIERS = (Tier("default", 1_000_000), Tier("security", 100), Tier("platform", 300, "Pass"), Tier("audit", 300))
-NODE_PORTS = (30080, 30081, 30082)
 _NETS = {
     4: ("10.244.0.0/16", "10.244.1.0/24", "10.244.2.12/30", "172.30.0.0/24", "172.30.0.100/32", "198.51.100.0/24"),
     6: ("fd00:244::/32", "fd00:244:1::/64", "fd00:244:2::/64", "fd00:30::/64", "fd00:30::100/128", "2001:db8::/32"),
@@ -83,7 +81,7 @@ def cases(
 @st.composite
 def models(draw: DrawFn, topology: Topology, *, untracked: bool = False) -> Model:
     """A whole model: tiers, policies of every kind, services, sometimes a host endpoint, Felix's settings."""
-    services = tuple(draw(_service(topology, number)) for number in range(draw(st.integers(0, 3))))
+    services = tuple(draw(any_service(topology, number)) for number in range(draw(st.integers(0, 3))))
     hosts = draw(_host_endpoints(topology))
     count = draw(st.integers(0, 6))
     policies = [draw(_pod_policy(topology, number, services)) for number in range(count)]
@@ -92,7 +90,7 @@ def models(draw: DrawFn, topology: Topology, *, untracked: bool = False) -> Mode
             lambda n: st.tuples(*(_host_policy(100 + i, hosts[0].node, untracked) for i in range(n)))
         )
         policies += draw(host_policy)
-    felix = draw(_felix(bool(hosts)))
+    felix = draw(felix_settings(bool(hosts)))
     if felix.release == "v3.29":
         # No staged policies before v3.30.
         policies = [replace(policy, staged=False) for policy in policies]
@@ -336,47 +334,3 @@ def _peers(namespaced: bool) -> SearchStrategy[Selector]:
 def _apps(namespace: SearchStrategy[str]) -> SearchStrategy[Selector]:
     apps = st.lists(st.sampled_from(["web", "db", "client", "nobody"]), min_size=1, max_size=2, unique=True)
     return st.builds(lambda values, where: Selector("app", tuple(values), namespace=where), apps, namespace)
-
-
-# ------------------------------------------------------------------------------------------------ services and Felix
-
-
-@st.composite
-def _service(draw: DrawFn, topology: Topology, number: int) -> Service:
-    pods = [place for place, thing in topology.places.items() if isinstance(thing, Pod)]
-    places = [*pods, topology.nodes[0].name]
-    exposed = draw(st.sampled_from(["no", "node port", "balanced"]))
-    target = draw(st.sampled_from([80, 8080, 9001]))
-    ports = [ServicePort(80, target, "tcp", "http", NODE_PORTS[number] if exposed != "no" else 0)]
-    if draw(st.booleans()):
-        ports.append(ServicePort(53, 53, "udp", "dns"))
-    balanced = (BALANCED_V4, BALANCED_V6) if exposed == "balanced" and number == 0 else ()
-    return Service(
-        draw(st.sampled_from(_namespaces(topology))),
-        f"s{number}",
-        tuple(ports),
-        f"10.96.1.{number + 1}",
-        f"fd00:96::1:{number + 1}" if topology.ipv6 else "",
-        tuple(draw(st.lists(st.sampled_from(places), max_size=3, unique=True))),
-        (),
-        balanced if topology.ipv6 else balanced[:1],
-        draw(st.sampled_from([(), ("172.30.0.0/24", "fd00:30::/64"), ("10.0.0.0/8",)])) if balanced else (),
-        draw(st.sampled_from(["Cluster", "Cluster", "Local"])) if exposed != "no" else "Cluster",
-        draw(st.sampled_from(["Cluster", "Cluster", "Local"])),
-    )
-
-
-@st.composite
-def _felix(draw: DrawFn, has_hosts: bool) -> Felix:
-    """Deny as Reject only without host endpoints: nft refuses reject in postrouting, where mangle's chains are."""
-    return Felix(
-        draw(st.sampled_from(["v3.32", "v3.32", "v3.32", "v3.31", "v3.30", "v3.29"])),
-        draw(st.sampled_from([0xFFFF0000, 0xFFFF0000, 0xFFF00000, 0x1F0F0000])),
-        "Drop" if has_hosts else draw(st.sampled_from(["Drop", "Drop", "Drop", "Reject"])),
-        draw(st.sampled_from(["Accept", "Accept", "Return"])),
-        draw(st.sampled_from(["Accept", "Accept", "Return", "Drop"])),
-        draw(st.booleans()),
-        draw(st.booleans()),
-        nat_outgoing=draw(st.sampled_from([True, True, False])),
-        drop_invalid=draw(st.sampled_from([True, True, False])),
-    )
