@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from calico_debug.errors import EvidenceError
-from calico_debug.model.conntrack import STATE_BITS
+from calico_debug.model.conntrack import STATE_BITS, STATUS_BITS
 from calico_debug.model.routing import address_from_int
 from calico_debug.walk import hooks
 from calico_debug.walk.chains import Continue, Program, run_base_chain
@@ -30,6 +30,11 @@ DELIVERED, SENT, DENIED, LOST, UNDECIDED = "delivered", "sent", "denied", "lost"
 
 Tracker = Callable[[Packet], Tracking]
 """Finds or makes the conntrack entry of a packet."""
+
+_NAT_DONE = {"src": 0x80, "dst": 0x100}
+"""IPS_SRC_NAT_DONE and IPS_DST_NAT_DONE of ``ct status``, set whether or not anything was translated. They have no
+name in nft, but Felix's ``ct status != dnat`` compares all bits, and so holds for a translated connection too.
+"""
 
 @dataclass(frozen=True, slots=True)
 class Pass:
@@ -161,6 +166,7 @@ class _Passage:
         way = self._route_in()
         if way.type == "local":
             self._run(hooks.INPUT)
+            self._confirm()
             return self._pass(DELIVERED)
         packet.outgoing = self._interface(way.interface)
         self._run(hooks.FORWARD)
@@ -188,11 +194,13 @@ class _Passage:
         packet = self._packet
         packet.outgoing = self._interface(LOOPBACK)
         self._run(hooks.POSTROUTING)
+        self._confirm()
         packet.incoming, packet.outgoing = packet.outgoing, None
         self._run(hooks.PREROUTING)
 
     def _leave(self, way: Way) -> Pass:
         self._run(hooks.POSTROUTING)
+        self._confirm()
         self._run(hooks.EGRESS)
         return self._pass(SENT, way.interface, way.next_hop)
 
@@ -257,6 +265,11 @@ class _Passage:
             packet.tracking = self._tracker(packet)
             self._trace.events.append(Tracked(packet.tracking, packet.tracking.state))
 
+    def _confirm(self) -> None:
+        """The connection enters conntrack's table behind the last hook (nf_confirm of nf_conntrack_proto.c)."""
+        if self._packet.tracking is not None:
+            self._packet.tracking.status |= STATUS_BITS["confirmed"]
+
     def _translate(self, hook: str, stage: hooks.Stage) -> None:
         """The NAT core: ask the chains once for a connection's first packet, then apply what was decided."""
         tracking = self._packet.tracking
@@ -271,6 +284,7 @@ class _Passage:
                 if side in tracking.done:
                     break
             tracking.done.add(side)
+            tracking.status |= _NAT_DONE[side]
         self._apply(tracking, side, self._context.nat_rule)
 
     def _apply(self, tracking: Tracking, side: str, rule: Rule | None) -> None:
