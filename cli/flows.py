@@ -21,6 +21,9 @@ from calico_debug.model.explanation import FlowExplanation
 LONGEST_LINE = 1 << 16
 """Bytes of the longest line that is taken for a flow; the rest of a longer one is skipped."""
 
+LONGEST_SKIP = 1 << 24
+"""Bytes of the longest line that is skipped; beyond that the input is no list of flows and reading it ends."""
+
 FLOW_KEYS = ("from", "to", "protocol", "via")
 
 
@@ -48,15 +51,29 @@ def answer_flows(environment: Environment, place: Place, options: TraceOptions, 
 
 
 def numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Each line that is not blank with its number from 1; of a too long line one byte more than is allowed."""
+    """Each line that is not blank with its number from 1; of a too long line one byte more than is allowed.
+
+    Raises `EvidenceError` when a line has no end in sight.
+    """
     number = 0
     while line := stream.readline(LONGEST_LINE + 1):
         number += 1
-        rest = line
-        while len(rest) > LONGEST_LINE and not rest.endswith(b"\n"):
-            rest = stream.readline(LONGEST_LINE + 1)
+        if len(line) > LONGEST_LINE and not line.endswith(b"\n"):
+            _skip_line(stream, number)
         if line.strip():
             yield number, line
+
+
+def _skip_line(stream: BinaryIO, number: int) -> None:
+    """Read on to the end of the line."""
+    for _ in range(LONGEST_SKIP // LONGEST_LINE):
+        rest = stream.readline(LONGEST_LINE)
+        if not rest or rest.endswith(b"\n"):
+            return
+    raise EvidenceError(
+        f"line {number} of --flows has more than {LONGEST_SKIP >> 20} MiB: this is no list of flows, "
+        "write one JSON object a line"
+    )
 
 
 def parse_flow(line: bytes) -> Question:

@@ -51,7 +51,7 @@ def header(explanation: FlowExplanation, style: Style) -> str:
     verdict = explanation.verdict.upper()
     line = safe(f"{verdict.ljust(_LABEL_COLUMNS)} {explanation.protocol} {' -> '.join(ends)}")
     node = safe(words.home(explanation))
-    dataplane = safe(explanation.decision.dataplane) if explanation.decision else ""
+    dataplane = safe(explanation.decision.dataplane) if explanation.decision and node else ""
     place = " ".join(part for part in (node, f"({dataplane})" if dataplane else "") if part)
     full = f"{line.ljust(_HEADER_COLUMNS)}  {place}" if place else line
     return style.paint(verdict) + full[len(verdict) :]

@@ -103,6 +103,27 @@ def test_exit_code_is_the_worst(lines: tuple[bytes, ...], code: int) -> None:
     assert flows(*lines, more=("--exit-code",)).code == code
 
 
+class Endless(io.RawIOBase):
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        buffer[:] = bytes(len(buffer))
+        return len(buffer)
+
+
+def test_a_line_without_end() -> None:
+    ran = run("trace", "--flows", "-", stdin=io.BufferedReader(Endless()))
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("calico-debug: error: line 1 of --flows has more than 16 MiB")
+
+
+@pytest.mark.parametrize("size", [LONGEST_LINE - 1, LONGEST_LINE, LONGEST_LINE + 1, 2 * LONGEST_LINE, 5 * LONGEST_LINE])
+def test_a_long_line_is_one_line(size: int) -> None:
+    numbers = [(number, len(line)) for number, line in numbered_lines(io.BytesIO(b"a" * size + b"\nb\n"))]
+    assert numbers == [(1, min(size + 1, LONGEST_LINE + 1)), (2, 2)]
+
+
 def test_text_in_blocks() -> None:
     blocks = flows(DENIED, b"{\n", ALLOWED, more=("-o", "text")).out.split("\n\n")
     assert [block.split(maxsplit=1)[0] for block in blocks if block] == ["DENIED", "ERROR", "ALLOWED"]

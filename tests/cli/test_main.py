@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -130,6 +131,25 @@ def test_process_with_a_closed_stream(closed: int) -> None:
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == ("" if closed == 1 else f"calico-debug {__version__}\n")
+
+
+def test_process_that_is_interrupted(tmp_path: Path) -> None:
+    """It answers each line at once, so its first answer says that it waits for the next line."""
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "pods.json").write_text('{"kind": "List", "items": []}')
+    # Whoever started the tests may have made them deaf to SIGINT, and children inherit that.
+    script = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {BARE[2]}"
+    command = [sys.executable, "-c", script, "trace", "--bundle", str(tmp_path), "--flows", "-"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"{}\n")
+        process.stdin.flush()
+        assert b'"kind":"Error"' in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (ExitCode.INTERRUPTED, b"", b"")
 
 
 def test_output_that_the_encoding_lacks() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from calico_debug.cli.environment import Environment, Place, Question
 from calico_debug.cli.main import main
@@ -46,7 +46,7 @@ class Ran:
         return answer
 
 
-def run(*arguments: str, stdin: bytes = b"", stdout: io.StringIO | None = None, **world: Any) -> Ran:
+def run(*arguments: str, stdin: bytes | BinaryIO = b"", stdout: io.StringIO | None = None, **world: Any) -> Ran:
     """Run the command line in memory."""
     ran = Ran()
     out, err = stdout or io.StringIO(), io.StringIO()
@@ -55,9 +55,9 @@ def run(*arguments: str, stdin: bytes = b"", stdout: io.StringIO | None = None, 
         ran.places.append(place)
         return ran
 
-    environment = Environment(
-        **{"stdin": io.BytesIO(stdin), "stdout": out, "stderr": err, "open_tracer": open_tracer, **world}
-    )
+    source = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
+    streams = {"stdin": source, "stdout": out, "stderr": err}
+    environment = Environment(**{**streams, "open_tracer": open_tracer, **world})
     ran.code = main(arguments, environment)
     ran.out, ran.err = out.getvalue(), err.getvalue()
     return ran

@@ -155,3 +155,11 @@ def test_advice(verdict: str, label: str) -> None:
 
 def test_nothing_but_a_verdict() -> None:
     assert render(FlowExplanation(*ENDS, "undetermined"), PLAIN) == "UNDETERMINED tcp 10.0.0.1 -> 10.0.0.2:80\n"
+
+
+def test_no_dataplane_without_its_node() -> None:
+    explanation = FlowExplanation(*ENDS, "undetermined", Decision("", "nftables", "missing-evidence", detail="no node"))
+    assert render(explanation, PLAIN).splitlines() == [
+        "UNDETERMINED tcp 10.0.0.1 -> 10.0.0.2:80",
+        "  decision  UNDETERMINED  no node",
+    ]
