@@ -8,6 +8,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from calico_debug.explain.engine import Engine
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.model.explanation import REASONS
@@ -15,7 +16,6 @@ from calico_debug.state.resolve import Resolver
 from calico_debug.walk.choices import Chooser, explore
 from calico_debug.walk.journey import Journey, Opening, _Trip, opening_packet
 from calico_debug.walk.wiring import Place
-
 from tests.recordings import Recording, recordings
 from tests.truth.happened import Happened, PolicyKey, RuleKey, what_happened
 

@@ -1,0 +1,272 @@
+"""Explanations name the policy and the rule that decided, in the shape of every release, against model and kernel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from calico_debug.evidence.bundle import open_bundle
+from calico_debug.explain.engine import Engine
+from calico_debug.state.resolve import Resolver
+from tests.kernel.expected import Answer, Expected, expected
+from tests.lab import namespaces
+from tests.lab.conftest import need_lab
+from tests.lab.generate import models
+from tests.lab.lab import Lab
+from tests.lab.model import Entity, Felix, Model, Policy, Rule, Selector, Tier
+from tests.lab.topology import small_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from calico_debug.model.explanation import FlowExplanation
+    from tests.lab.traffic import Flow, Outcome
+
+pytestmark = pytest.mark.kernel
+
+CLUSTER = small_cluster()
+WEB, DB, CLIENT = (Selector("app", (app,)) for app in ("web", "db", "client"))
+TIERS = (
+    Tier("default", 1_000_000),
+    Tier("security", 100),
+    Tier("platform", 300, "Pass"),
+    Tier("audit", 400),
+    Tier("app", 500),
+)
+MANY_PORTS = tuple(range(9001, 9030))
+"""More than one rule of the kernel takes."""
+CLIENT1, NODE2_PODS = "10.244.1.12/32", ("10.244.2.0/24", "fd00:244:2::/64")
+LONG = "a-name-that-is-too-long-for-a-chain-of-v3.29"
+
+
+def policy(name: str, tier: str, selector: Selector, *ingress: Rule, egress: tuple[Rule, ...] | None = None) -> Policy:
+    return Policy("GlobalNetworkPolicy", name, tier, "", None, selector, ingress or None, egress)
+
+
+SECURITY = (
+    policy(
+        "security.quarantine",
+        "security",
+        WEB,
+        Rule("Log", "tcp"),
+        Rule("Deny", "tcp", source=Entity(nets=(CLIENT1,)), destination=Entity(ports=(9001,))),
+        Rule("Allow", "icmp", ip_version=4),
+        Rule("Deny", "icmpv6", ip_version=6, annotations=(("why", "nobody pings"),)),
+        Rule("Pass", source=Entity(nets=("10.0.0.0/8", "fd00::/16"), not_nets=("10.9.0.0/16", "10.8.0.0/16"))),
+    ),
+    policy("security.log-only", "security", WEB, Rule("Log"), egress=(Rule("Log"), Rule("Pass"))),
+)
+# Neighbours with one selector make a group; from the sixth on it looks at the verdict between them.
+GROUP = (
+    *(policy(f"platform.p{number}", "platform", WEB, Rule("Deny", "sctp")) for number in range(3)),
+    policy("platform.p3", "platform", WEB, Rule("Deny", "tcp", destination=Entity(ports=(443, *MANY_PORTS)))),
+    policy("platform.p4", "platform", WEB, Rule("Log"), Rule("Log")),
+    policy(
+        "platform.p5",
+        "platform",
+        WEB,
+        Rule("Deny", "tcp", source=Entity(selector=DB), destination=Entity(ports=(*MANY_PORTS, "http"))),
+        Rule("Allow", "tcp", source=Entity(selector=DB)),
+    ),
+    policy("platform.p6", "platform", WEB, Rule("Pass", "udp"), Rule("Allow", "udp")),
+)
+STAGED = (
+    replace(policy("audit.one", "audit", WEB, Rule("Deny")), staged=True),
+    replace(policy("audit.two", "audit", DB, Rule("Deny"), egress=(Rule("Deny"),)), staged=True),
+)
+APP = (
+    Policy(
+        "NetworkPolicy",
+        f"app.{LONG}",
+        "app",
+        "blue",
+        10,
+        WEB,
+        (
+            Rule("Allow", "tcp", source=Entity(selector=CLIENT), destination=Entity(ports=("http", 443))),
+            Rule("Deny", "udp", source=Entity(nets=NODE2_PODS), destination=Entity(ports=((50, 60),))),
+            Rule("Pass", not_protocol="tcp"),
+        ),
+        None,
+    ),
+    Policy("NetworkPolicy", "app.web", "app", "red", 10, WEB, (Rule("Pass"),), (Rule("Pass"),)),
+)
+KUBERNETES = Policy(
+    "KubernetesNetworkPolicy",
+    "db",
+    "default",
+    "red",
+    1000,
+    DB,
+    (
+        Rule("Allow", "udp", source=Entity(selector=WEB), destination=Entity(ports=(53,))),
+        Rule("Allow", "tcp", source=Entity(selector=CLIENT), destination=Entity(ports=(80,))),
+    ),
+    None,
+)
+EGRESS = (
+    Policy(
+        "NetworkPolicy",
+        "clients",
+        "default",
+        "red",
+        5,
+        CLIENT,
+        None,
+        (
+            Rule("Deny", "udp", destination=Entity(nets=NODE2_PODS, not_selector=WEB)),
+            Rule("Deny", "tcp", destination=Entity(selector=DB, ports=(8080, 8081), not_ports=(9001, (22, 79)))),
+            Rule("Allow"),
+        ),
+    ),
+    policy("empty", "default", Selector("pod", ("db1",)), egress=()),
+    policy("rest", "default", Selector("pod", ("cli2",)), egress=(Rule("Allow", "tcp"),)),
+)
+MODEL = Model(TIERS, (*SECURITY, *GROUP, *STAGED, *APP, KUBERNETES, *EGRESS))
+
+RELEASES = ("v3.29", "v3.30", "v3.31", "v3.32")
+VARIANTS = {
+    "plain": Felix(),
+    "flow logs": Felix(flow_logs=True),
+    "no groups": Felix(group_policies=False),
+    "marks": Felix(mark_mask=0x1F0F0000, flow_logs=True),
+    "return": Felix(allow_action="Return"),
+    "reject": Felix(deny_action="Reject", flow_logs=True),
+}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    need_lab()
+    with Lab(CLUSTER) as built:
+        for node in CLUSTER.nodes:
+            # Hundreds of refusals at once: more than the kernel sends a second.
+            limits = {"net/ipv4/icmp_msgs_per_sec": "100000", "net/ipv4/icmp_msgs_burst": "100000"}
+            namespaces.sysctl(built.namespace(node.name), limits)
+        yield built
+
+
+class Explained:
+    """The lab's cluster as it is now, explained from what the kernel says of it."""
+
+    def __init__(self, lab: Lab, directory: Path) -> None:
+        self.lab = lab
+        lab.evidence(directory, complete=False)
+        self.engine = Engine(open_bundle(str(directory)))
+        self.resolver = Resolver(self.engine.cluster, self.engine.states)
+
+    def explain(self, flow: Flow) -> FlowExplanation:
+        asked = self.lab.question(flow)
+        return self.engine.explain(self.resolver.resolve(asked["from"], asked["to"], protocol=asked["protocol"]))
+
+
+def check(explained: Explained, model: Model, flow: Flow, verdict: str, source_port: int) -> Expected:
+    wanted = expected(CLUSTER, model, flow, source_port)
+    assert wanted.verdict == verdict, f"{flow}: the model says {wanted.verdict}, the kernel {verdict}"
+    found = explained.explain(flow)
+    told = f"{flow}: {found.verdict}, {found.decision}, {found.findings}"
+    assert found.verdict == verdict, told
+    assert found.decision is not None
+    assert (found.decision.reason, found.decision.direction) == (wanted.reason, wanted.direction), told
+    assert steps(found) == wanted.tiers, told
+    decider = wanted.decider
+    if decider is not None:
+        assert found.decision.tier == decider.tier, told
+        assert found.decision.policy == decider.policy, told
+        rule = found.decision.rule
+        assert (rule and rule.index, rule.action if rule else "") == (decider.index, decider.action), told
+    else:
+        assert found.decision.policy is not None, told
+        assert found.decision.policy.kind == "Profile", told
+    assert found.decision.evidence is not None
+    assert found.decision.evidence.handle is not None, told
+    assert not [finding for finding in found.findings if finding.severity == "error"], told
+    return wanted
+
+
+def steps(found: FlowExplanation) -> list[Answer]:
+    """What the explanation says of each tier that the packet really met."""
+    return [
+        Answer(
+            step.direction,  # type: ignore[arg-type]
+            step.tier,
+            step.action,
+            step.policy,
+            step.rule.index if step.rule else None,
+            step.rule.action if step.rule else "",
+        )
+        for step in found.steps
+        if step.tier and step.action != "closest" and not step.hypothetical
+    ]
+
+
+def every_flow(lab: Lab) -> list[Flow]:
+    pods = [pod.place for pod in CLUSTER.pods]
+    return [
+        lab.flow(source, target, protocol, port, version)
+        for version in CLUSTER.versions
+        for source in pods
+        for target in pods
+        if source != target
+        for protocol, port in (("tcp", 80), ("tcp", 443), ("tcp", 8080), ("tcp", 9001), ("udp", 53), ("icmp", None))
+    ]
+
+
+def send(lab: Lab, flows: list[Flow]) -> list[Outcome]:
+    """All at once, but for pings: a raw socket hears the refusals of every ping that its host sent."""
+    if lab.model.felix.deny_action != "Reject":
+        return lab.send_all(flows)
+    pings = [flow for flow in flows if flow.protocol.startswith("icmp")]
+    found = {flow: lab.send(flow) for flow in pings}
+    others = [flow for flow in flows if flow not in found]
+    found |= dict(zip(others, lab.send_all(others), strict=True))
+    return [found[flow] for flow in flows]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("release", RELEASES)
+def test_attribution(lab: Lab, tmp_path: Path, release: str, variant: str) -> None:
+    felix = replace(VARIANTS[variant], release=release)  # type: ignore[arg-type]
+    # Staged policies are there since v3.30.
+    policies = tuple(p for p in MODEL.policies if not (p.staged and release == "v3.29"))
+    model = replace(MODEL, felix=felix, policies=policies)
+    lab.program(model)
+    flows = every_flow(lab)
+    outcomes = send(lab, flows)
+    explained = Explained(lab, tmp_path)
+    met = set()
+    for flow, outcome in zip(flows, outcomes, strict=True):
+        wanted = check(explained, model, flow, outcome.verdict, outcome.source_port)
+        met |= {(wanted.verdict, wanted.reason)} | {(tier.outcome, tier.action) for tier in wanted.tiers}
+    denied = "rejected" if felix.deny_action == "Reject" else "denied"
+    assert met >= {
+        ("allowed", "rule"),
+        ("allowed", "profile"),
+        (denied, "rule"),
+        (denied, "end-of-tier"),
+        ("passed", "Pass"),
+        ("passed", ""),
+    }
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+@given(model=models(CLUSTER), data=st.data())
+def test_attribution_of_generated_policies(
+    lab: Lab, tmp_path_factory: pytest.TempPathFactory, model: Model, data: st.DataObject
+) -> None:
+    lab.program(model := replace(model, host_endpoints=()))
+    flows = data.draw(st.lists(st.sampled_from(every_flow(lab)), min_size=12, max_size=12, unique=True))
+    outcomes = send(lab, flows)
+    explained = Explained(lab, tmp_path_factory.mktemp("bundle"))
+    for flow, outcome in zip(flows, outcomes, strict=True):
+        check(explained, model, flow, outcome.verdict, outcome.source_port)
