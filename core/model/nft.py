@@ -41,7 +41,11 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class Ct:
-    """Conntrack data: state and status (bit masks of the kernel), mark, direction, "original saddr", …"""
+    """Conntrack data: state and status (bit masks of the kernel), mark, direction, "original saddr", …
+
+    "state and translation" is iptables' alone: the state with the status bits snat and dnat shifted by 8 (xt_conntrack
+    takes both for states), and a value for every packet, as state has.
+    """
 
     key: str
     direction: str | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from calico_debug.model.conntrack import STATE_BITS
+from calico_debug.model.conntrack import STATE_BITS, STATUS_BITS
 from calico_debug.model.nft import (
     Bitwise,
     Concat,
@@ -133,6 +133,16 @@ def _ct(key: str, direction: str | None) -> Evaluator:
             return tracking.state if tracking else STATE_BITS["invalid"]
 
         return state
+    if key == "state and translation":
+
+        def state_and_translation(context: Context) -> Value:
+            tracking = context.packet.tracking
+            if tracking is None:
+                return STATE_BITS["invalid"]
+            entry = _entry(context)
+            return tracking.state | (entry.status & _TRANSLATED) << 8 if entry else tracking.state
+
+        return state_and_translation
     if key == "mark":
         return lambda context: tracking.mark if (tracking := _entry(context)) else None
     if key == "status":
@@ -158,6 +168,8 @@ def _ct(key: str, direction: str | None) -> Evaluator:
         )
     return lambda context: unknown(_META_WIDTH, f"ct {key} is not in evidence") if _entry(context) else None
 
+
+_TRANSLATED = STATUS_BITS["snat"] | STATUS_BITS["dnat"]
 
 _CT_ENDS = {
     "saddr": "source",
