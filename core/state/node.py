@@ -55,6 +55,7 @@ class NodeState:
     def __init__(self, evidence: NodeEvidence) -> None:
         """Nothing is read yet."""
         self._evidence = evidence
+        self._lookups = evidence if isinstance(evidence, PointLookups) else None
         self._notes: dict[str, None] = {}
         self._found: dict[Tuple, Connection | None] = {}
         self._connections: dict[int, Sequence[Connection]] = {}
@@ -136,8 +137,8 @@ class NodeState:
         if match is not None:
             # sysctl(8) writes a dot in a name as a slash: net.ipv4.conf.vxlan/calico.rp_filter.
             key = f"{match[1]}{match[2].replace('.', '/')}{match[3]}"
-        if isinstance(self._evidence, PointLookups):
-            return self._evidence.read_sysctl(key)
+        if self._lookups is not None:
+            return self._lookups.read_sysctl(key)
         return self._sysctls.get(key)
 
     def interface_sysctl(self, family: int, interface: str, key: str) -> str | None:
@@ -153,8 +154,8 @@ class NodeState:
 
     def connection(self, wanted: Tuple) -> Connection | None:
         """The connection that has ``wanted`` as its original or its reply direction, None when none is known."""
-        if isinstance(self._evidence, PointLookups):
-            return self._look_up(self._evidence, wanted)
+        if self._lookups is not None:
+            return self._look_up(self._lookups, wanted)
         if wanted not in self._found:
             self._found[wanted] = self._recorded_connection(wanted)
         return self._found[wanted]
