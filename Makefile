@@ -15,7 +15,7 @@ $(VENV)/.complete: setup.cfg pyproject.toml Makefile tests/tools/install_system_
 	@tests/tools/install_system_packages.sh $(APT_PACKAGES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv --system-site-packages $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip 'setuptools>=77' wheel
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[agent,dev]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[agent,dev]'
 	@touch $@
 
 demo: setup
