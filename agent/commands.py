@@ -17,6 +17,10 @@ PACKAGES: Mapping[str, str] = {
     "ip": "iproute2",
     "conntrack": "conntrack",
     "nft": "nftables",
+    "iptables-save": "iptables",
+    "ip6tables-save": "iptables",
+    "iptables-legacy-save": "iptables",
+    "ip6tables-legacy-save": "iptables",
 }
 """Debian packages of the programs that are run."""
 
@@ -40,7 +44,7 @@ def run(arguments: Sequence[str], seconds: float = SECONDS) -> Output:
     Raises `MissingEvidence` when the program is not installed, `EvidenceError` when it cannot run or takes too long.
     """
     shown = " ".join(arguments)
-    path = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{ADMINISTRATION}"
+    path = _path()
     program = shutil.which(arguments[0], path=path)
     if program is None:
         package = PACKAGES.get(arguments[0], arguments[0])
@@ -63,6 +67,15 @@ def run(arguments: Sequence[str], seconds: float = SECONDS) -> Output:
     except OSError as error:
         raise EvidenceError(f"cannot run `{shown}`: {error.strerror}; check the installation") from error
     return Output(done.returncode, done.stdout, " ".join(done.stderr.decode("utf-8", "replace").split()))
+
+
+def is_installed(program: str) -> bool:
+    """Whether a program is there to be run."""
+    return shutil.which(program, path=_path()) is not None
+
+
+def _path() -> str:
+    return f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{ADMINISTRATION}"
 
 
 def output_of(arguments: Sequence[str], seconds: float = SECONDS) -> bytes:

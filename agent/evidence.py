@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from socket import gethostname
 
-from calico_debug.agent.commands import failed, output_of, run
+from calico_debug.agent.commands import failed, is_installed, output_of, run
 from calico_debug.errors import EvidenceError, MissingEvidence
-from calico_debug.evidence.contents import NODE_COMMANDS
+from calico_debug.evidence.contents import IPTABLES_FILES, IPTABLES_LEGACY_FILES, NODE_COMMANDS
 from calico_debug.evidence.source import NetlinkDump, NodeEvidence
 from calico_debug.model.conntrack import Tuple
 
@@ -91,10 +91,12 @@ class LiveNode:
             return "".join(f"{key} = {value}\n" for key, value in _sysctls()).encode()
         if file == "felix-env.txt":
             return _felix_environment()
+        if file in IPTABLES_LEGACY_FILES and not _has_legacy_tables(IPTABLES_LEGACY_FILES[file]):
+            return b""
         command = NODE_COMMANDS.get(file)
         if command is None:
             raise MissingEvidence(f"{file} of this node is not known to this version: {', '.join(self.files())} are")
-        return output_of(shlex.split(command))
+        return output_of(_of_this_backend(shlex.split(command)) if file in IPTABLES_FILES else shlex.split(command))
 
     def find_connection(self, wanted: Tuple) -> bytes:
         """See `PointLookups`. One lookup for common protocols outside of zones, else a filtered listing."""
@@ -143,6 +145,23 @@ def _exact_options(wanted: Tuple) -> list[str] | None:
     if wanted.protocol in GETTABLE and wanted.source_port is not None and wanted.destination_port is not None:
         return [*ends, "--sport", str(wanted.source_port), "--dport", str(wanted.destination_port)]
     return None
+
+
+def _has_legacy_tables(family: str) -> bool:
+    """Whether the kernel's own iptables hold anything: to ask for a table by name would create it."""
+    names = PROCESS_ROOT / f"self/net/{family}_tables_names"
+    try:
+        return bool(names.read_bytes().strip())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise EvidenceError(f"cannot read {names}: {error.strerror}; run as root") from error
+
+
+def _of_this_backend(arguments: list[str]) -> list[str]:
+    """iptables-nft-save where it is installed by that name: iptables-save may be the legacy one."""
+    named = arguments[0].replace("tables-save", "tables-nft-save")
+    return [named, *arguments[1:]] if is_installed(named) else arguments
 
 
 def _sysctls() -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from calico_debug.model.nft import Chain, Hook
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from calico_debug.decode.ipset import SavedSets
+    from calico_debug.decode.iptables_sets import SetDirectory
     from calico_debug.model.nft import Rule
 
 NO_POLICY = "-"
@@ -72,7 +72,7 @@ class SavedTables:
             found.append(Chain(self.family, shown, name, number, hook))
         return found
 
-    def rules(self, table: str, chain: str, shown: str, sets: SavedSets | None) -> tuple[Rule, ...] | None:
+    def rules(self, table: str, chain: str, shown: str, sets: SetDirectory) -> tuple[Rule, ...] | None:
         """The rules of a chain, None when there is no such chain. Handles are positions in the chain, from 1."""
         saved = self._tables.get(table)
         lines = saved.lines.get(chain) if saved is not None else None

@@ -37,7 +37,7 @@ from calico_debug.model.nft import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from calico_debug.decode.ipset import SavedSets
+    from calico_debug.decode.iptables_sets import SetDirectory
     from calico_debug.model.nft import Expression
 
 
@@ -56,14 +56,11 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a match needs to know of its rule: nft's family, the protocol of a plain ``-p``, and the node's sets.
-
-    ``sets`` is None when the evidence has no sets at all.
-    """
+    """What a match needs to know of its rule: nft's family, the protocol of a plain ``-p``, and the node's sets."""
 
     family: str
     protocol: int | None
-    sets: SavedSets | None
+    sets: SetDirectory
 
 
 class Extension(NamedTuple):

@@ -20,14 +20,14 @@ from calico_debug.model.nft import Counter, Harmless, Rule, Statement, UnknownSt
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-    from calico_debug.decode.ipset import SavedSets
+    from calico_debug.decode.iptables_sets import SetDirectory
 
 SHOWN = 200
 """Characters of a rule that a message quotes."""
 
 
 def decode_rule(
-    text: str, number: int, place: tuple[str, str, str], chains: Container[str], sets: SavedSets | None
+    text: str, number: int, place: tuple[str, str, str], chains: Container[str], sets: SetDirectory
 ) -> Rule:
     """The rule of a line, ``[1:2] -A CHAIN …``. Never raises: what is not understood becomes an `UnknownStatement`.
 
@@ -65,7 +65,7 @@ class _RuleReader:
         words: list[str],
         quoted: frozenset[int],
         chains: Container[str],
-        sets: SavedSets | None,
+        sets: SetDirectory,
     ) -> None:
         self.base: list[Statement] = []
         self.matches: list[Statement] = []

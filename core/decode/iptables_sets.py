@@ -5,7 +5,7 @@ Source: Linux net/netfilter/xt_set.c, net/netfilter/ipset/ip_set_core.c (ip_set_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from calico_debug.decode import ipset
 from calico_debug.decode.iptables_symbols import NotUnderstoodError, number
@@ -14,7 +14,7 @@ from calico_debug.model.nft import Bitwise, Concat, Constant, Lookup, Meta, Payl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from calico_debug.decode.ipset import SavedSets, SetDescription
+    from calico_debug.decode.ipset import SetDescription
     from calico_debug.model.nft import Expression
 
 ADDRESSES = {
@@ -31,13 +31,23 @@ NEVER = SetContent((), {})
 """What a set amounts to that the kernel does not even ask: of the other family, or of more dimensions than given."""
 
 
-def decode_set(name: str, directions: str, negated: bool, family: str, sets: SavedSets | None) -> Lookup:
+class SetDirectory(Protocol):
+    """What rules need to know of the node's sets."""
+
+    def describe(self, name: str) -> SetDescription | None:
+        """The set called ``name``, None when none is known."""
+
+    def members(self, name: str) -> Sequence[str]:
+        """The sets in a list:set that is known, in order."""
+
+
+def decode_set(name: str, directions: str, negated: bool, family: str, sets: SetDirectory) -> Lookup:
     """The lookup in the named set. A set that is not in evidence is looked up all the same: the walk then says so."""
     sides = directions.split(",")
     if any(side not in PORTS for side in sides):
         raise NotUnderstoodError(f"directions {directions}")
-    description = sets.describe(name) if sets is not None else None
-    if sets is None or description is None:
+    description = sets.describe(name)
+    if description is None:
         return Lookup(ADDRESSES[family, sides[0]], name, negated)
     if description.type == ipset.LIST:
         return _lookup_in_list(sets, description, sides, negated, family)
@@ -46,7 +56,7 @@ def decode_set(name: str, directions: str, negated: bool, family: str, sets: Sav
 
 
 def _lookup_in_list(
-    sets: SavedSets, description: SetDescription, sides: Sequence[str], negated: bool, family: str
+    sets: SetDirectory, description: SetDescription, sides: Sequence[str], negated: bool, family: str
 ) -> Lookup:
     """A list:set is asked member by member; as one lookup it needs members that ask for the same fields."""
     keys: list[Expression] = []

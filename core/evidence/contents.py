@@ -6,6 +6,11 @@ from collections.abc import Mapping
 
 NODE_COMMANDS: Mapping[str, str] = {
     "nft-ruleset.json": "nft -j list ruleset",
+    "iptables-save.txt": "iptables-save -c",
+    "iptables-legacy-save.txt": "iptables-legacy-save -c",
+    "ip6tables-save.txt": "ip6tables-save -c",
+    "ip6tables-legacy-save.txt": "ip6tables-legacy-save -c",
+    "ipset-save.txt": "ipset save",
     "ip-addr.json": "ip -j -d addr",
     "ip-link.json": "ip -j -d link",
     "ip-neigh.json": "ip -j neigh",
@@ -21,6 +26,12 @@ NODE_COMMANDS: Mapping[str, str] = {
 """Files of ``nodes/<node>/`` and the command whose standard output they are, run in the node's network namespace
 (Felix's environment: in its container).
 """
+
+IPTABLES_FILES: Mapping[str, str] = {"iptables-save.txt": "ip", "ip6tables-save.txt": "ip6"}
+"""Listings of iptables rules, of the nf_tables backend where that is the node's default, and nft's name of the family."""
+
+IPTABLES_LEGACY_FILES: Mapping[str, str] = {"iptables-legacy-save.txt": "ip", "ip6tables-legacy-save.txt": "ip6"}
+"""Listings of the rules that the kernel's own ip_tables and ip6_tables hold."""
 
 CLUSTER_FILES: tuple[str, ...] = (
     "pods.json",

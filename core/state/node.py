@@ -13,6 +13,7 @@ from calico_debug.decode.environment import decode_environment
 from calico_debug.decode.iproute import decode_addresses, decode_interfaces, decode_routes, decode_rules
 from calico_debug.decode.sysctl import decode_sysctl
 from calico_debug.errors import EvidenceError, MissingEvidence
+from calico_debug.evidence.contents import IPTABLES_FILES, IPTABLES_LEGACY_FILES
 from calico_debug.evidence.source import NodeEvidence, PointLookups
 from calico_debug.model.conntrack import Connection, Tuple
 from calico_debug.model.nft import Ruleset
@@ -85,13 +86,27 @@ class NodeState:
 
     @cached_property
     def ruleset(self) -> Ruleset:
-        """The node's nf_tables: asked for rule by rule where evidence is live, else from ``nft-ruleset.json``."""
+        """The node's rules: nf_tables, asked for rule by rule where evidence is live, else from ``nft-ruleset.json``,
+        with those of iptables where it has any.
+        """
         # The decoders of rules are the heaviest import of all; questions about names and routes do without.
         from calico_debug.state.ruleset import KernelRuleset, RecordedRuleset
 
+        native: Ruleset | None = None
+        missing: MissingEvidence | None = None
         if self._evidence.nftables is not None:
-            return KernelRuleset(self._evidence.nftables)
-        return self._decoded("nft-ruleset.json", RecordedRuleset.read)
+            native = KernelRuleset(self._evidence.nftables)
+        else:
+            try:
+                native = self._decoded("nft-ruleset.json", RecordedRuleset.read)
+            except MissingEvidence as error:
+                missing = error
+        files = self._evidence.files()
+        if native is not None and not any(file in files for file in (*IPTABLES_FILES, *IPTABLES_LEGACY_FILES)):
+            return native
+        from calico_debug.state.combined import with_iptables
+
+        return with_iptables(native, self._evidence, self._note, missing)
 
     @cached_property
     def interfaces(self) -> Mapping[str, Interface]:
