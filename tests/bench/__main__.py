@@ -1,0 +1,104 @@
+"""Times whole processes on this machine and prints ratios; medians of several runs, in turn, nothing is asserted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from tests.bench.big_node import big_node
+from tests.bench.flows import recorded_flows
+from tests.lab import namespaces
+
+PROGRAM = Path(sys.executable).with_name("calico-debug")
+RECORDING = Path("tests/data/v3.32.1-nft.tar.xz")
+RUNS = 5
+REPEATS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command to time; ``namespace`` "" is where the bench itself runs."""
+
+    name: str
+    arguments: Sequence[str | Path]
+    namespace: str = ""
+
+
+def seconds(command: Command) -> float:
+    """Wall time of one run. Raises `subprocess.CalledProcessError` when it fails."""
+    enter = ["ip", "netns", "exec", command.namespace] if command.namespace else []
+    started = time.perf_counter()
+    subprocess.run([*enter, *command.arguments], check=True, stdout=subprocess.DEVNULL, timeout=300)
+    return time.perf_counter() - started
+
+
+def compare(title: str, commands: Sequence[Command], note: Callable[[Sequence[float]], str] | None = None) -> None:
+    """Time commands in turn and print medians, each with its ratio to the first."""
+    taken: list[list[float]] = [[] for _ in commands]
+    for _ in range(RUNS):
+        for times, command in zip(taken, commands, strict=True):
+            times.append(seconds(command))
+    medians = [median(times) for times in taken]
+    print(f"\n{title}")  # noqa: T201
+    for command, middle in zip(commands, medians, strict=True):
+        print(f"  {middle:8.3f} s  {middle / medians[0]:7.2f} x  {command.name}")  # noqa: T201
+    if note is not None:
+        print(f"  {note(medians)}")  # noqa: T201
+
+
+def trace(*arguments: str | Path) -> list[str | Path]:
+    """A trace command line."""
+    return [PROGRAM, "trace", *arguments]
+
+
+def recorded(folder: Path) -> None:
+    """Cold start and throughput over the recording."""
+    one = trace("--bundle", RECORDING, "--from", "client/client-5f8b", "--to", "svc/stars/backend")
+    flows = folder / "flows.jsonl"
+    count = recorded_flows(RECORDING, flows, REPEATS)
+    many = trace("--bundle", RECORDING, "--flows", flows)
+    compare(
+        f"One flow from a recorded bundle, cold, and {count} flows in one process",
+        [
+            Command("python that does nothing", [sys.executable, "-c", "pass"]),
+            Command("calico-debug --help", [PROGRAM, "--help"]),
+            Command("calico-debug trace, one flow", one),
+            Command(f"calico-debug trace --flows, {count} flows", many),
+        ],
+        lambda medians: f"{count / (medians[3] - medians[2]):.0f} flows a second beyond the first",
+    )
+
+
+def live() -> None:
+    """One flow on a node with many rules, beside listing them."""
+    reason = namespaces.supported()
+    if reason:
+        print(f"\nLive node: left out, {reason}")  # noqa: T201
+        return
+    with big_node(chains=1_000, rules=10) as node:
+        asked = trace("--node", "big", "--from", node.client, "--to", f"{node.server}:80")
+        compare(
+            "One flow on a live node with 1,000 chains of 10 rules with anonymous sets",
+            [
+                Command("calico-debug trace, one flow", asked, node.namespace),
+                Command("nft -j list ruleset", ["nft", "-j", "list", "ruleset"], node.namespace),
+            ],
+        )
+
+
+def main() -> int:
+    """Everything, one part after the other."""
+    with TemporaryDirectory() as folder:
+        recorded(Path(folder))
+    live()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
