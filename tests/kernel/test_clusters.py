@@ -68,7 +68,7 @@ def _check(lab: Lab, directory: Path, case: Case) -> None:
         )
         explained = engine.explain(asked)
         event(f"{outcome.verdict}: {explained.decision.reason if explained.decision else ''}")
-        _same_verdict(flow, outcome.verdict, explained)
+        _same_verdict(lab, flow, outcome.verdict, explained)
         _same_counters(engine, asked, flow, outcome.verdict, moved)
 
 
@@ -78,8 +78,12 @@ def _with_port(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _same_verdict(flow: Flow, verdict: str, explained: FlowExplanation) -> None:
-    if explained.verdict == "undetermined":
+def _same_verdict(lab: Lab, flow: Flow, verdict: str, explained: FlowExplanation) -> None:
+    if explained.verdict == "undetermined" and lab.topology.owner(flow.destination) is None and not explained.backends:
+        # An address of a service that no rule translates: nobody has it, and nothing in the evidence says who would.
+        assert explained.decision is not None
+        assert explained.decision.reason == "missing-evidence", (flow, explained.decision)
+    elif explained.verdict == "undetermined":
         # Legal only where the kernel itself rolls a die; reality must then be one of the backends' outcomes.
         assert len(explained.backends) > 1, (flow, explained.decision)
         assert verdict in {backend.verdict for backend in explained.backends}, (flow, explained.backends)
@@ -126,7 +130,7 @@ def _relevant(rules: Counter[RuleKey], whole: bool) -> Counter[RuleKey]:
 
 def _difference(real: dict[str, Counter[RuleKey]], walked: Counts) -> dict[str, dict[str, list[RuleKey]]]:
     return {
-        node: {"kernel only": list((real[node] - walked[node])), "walk only": list((walked[node] - real[node]))}
+        node: {"kernel only": list(real[node] - walked[node]), "walk only": list(walked[node] - real[node])}
         for node in real
         if real[node] != walked[node]
     }
