@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from calico_debug.walk.node import NodeWalker
     from calico_debug.walk.packet import Ends, Packet
 
-_NETWORK_FIELDS = {4: {96: "source", 128: "destination", 72: "protocol"}, 6: {64: "source", 192: "destination", 48: "protocol"}}
+_NETWORK_FIELDS = {
+    4: {96: "source", 128: "destination", 72: "protocol"},
+    6: {64: "source", 192: "destination", 48: "protocol"},
+}
+"""Offsets in bits behind the start of the IP header."""
 _CLAUSE_ORDER = ("protocol", "source", "destination", "source ports", "destination ports", "icmp", "other")
 
 

@@ -17,14 +17,14 @@ KUBE_PROXY_TABLE = "kube-proxy"
 _KUBE_PROXY = (
     (re.compile(r"reject-chain|(service|nodeport)-endpoints-check"), "no-endpoints", "the service has no endpoints"),
     (re.compile(r"cluster-ips-check"), "service-port", "no service has this address and port"),
-    (re.compile(r"firewall-.*"), "source-ranges", "the service's load balancer source ranges do not include the client"),
+    (re.compile(r"firewall-.*"), "source-ranges", "the load balancer's source ranges do not include the client"),
 )
 """Chains in which kube-proxy denies (Kubernetes pkg/proxy/nftables/proxier.go, v1.29 to v1.35)."""
 
 _COMMENTS = {
     CommentKind.UNKNOWN_INTERFACE: ("unknown-interface", "Calico knows no endpoint for the interface"),
     CommentKind.HOST_ACTION: ("host-default", "DefaultEndpointToHostAction denies what pods send to their own node"),
-    CommentKind.TUNNEL_REFUSED: ("encapsulation", "the tunnel packet comes from an address that is no node of Calico's"),
+    CommentKind.TUNNEL_REFUSED: ("encapsulation", "the tunnel packet comes from an address that is no Calico node's"),
     CommentKind.ENCAPSULATED_BY_WORKLOAD: ("encapsulation", "workloads may not send encapsulated packets"),
     CommentKind.ADMIN_DISABLED: ("endpoint-disabled", "the endpoint is administratively down"),
     CommentKind.PACKET_RATE: ("rate-limit", "the endpoint's packet rate limit"),
@@ -51,7 +51,8 @@ def cause_of(denial: Denial) -> Cause:
         return _kube_proxy(denial, rule)
     role = chain_role(rule.chain)
     if role is None:
-        return Cause("not-calico", f"a rule of table {rule.family} {rule.table}, chain {rule.chain}, which is not Calico's")
+        where = f"table {rule.family} {rule.table}, chain {rule.chain}"
+        return Cause("not-calico", f"a rule of {where}, which is not Calico's")
     said = parse_comment(rule.comment)
     if said.kind in _COMMENTS:
         return Cause(*_COMMENTS[said.kind])

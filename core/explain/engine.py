@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from calico_debug.explain.alternatives import MAX_ALTERNATIVES, Told, combine, disagreement, outlived
 from calico_debug.explain.attribution import Attributor
 from calico_debug.explain.dataplane import Dataplanes
-from calico_debug.explain.narrative import DATAPLANE, Narrative, narrate, service_backend
+from calico_debug.explain.narrative import DATAPLANE, narrate, service_backend
 from calico_debug.model.explanation import (
     BackendOutcome,
     Decision,
@@ -36,19 +36,6 @@ if TYPE_CHECKING:
     from calico_debug.model.nft import Rule
     from calico_debug.model.routing import Address
     from calico_debug.walk.packet import Port
-
-MAX_ALTERNATIVES = 256
-"""Combinations of open questions that are followed: enough for a service with that many backends."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """One alternative: what it amounts to, and the choices that led there."""
-
-    narrative: Narrative
-    journey: Journey
-    kinds: frozenset[Kind]
-    questions: tuple[str, ...]
 
 
 class Engine:
@@ -80,22 +67,22 @@ class Engine:
         new = self._alternatives(opening, join_existing=False) if existing else None
         return self._assemble(flow, opening, told, new, notes)
 
-    def _alternatives(self, opening: Opening, join_existing: bool) -> list[_Told]:
+    def _alternatives(self, opening: Opening, join_existing: bool) -> list[Told]:
         def run(chooser: Chooser) -> Journey:
             return self._traveller.travel(opening, chooser, join_existing)
 
-        found: list[_Told] = []
+        found: list[Told] = []
         for alternative in explore(run, MAX_ALTERNATIVES + 1):
             found.append(self._tell(alternative, with_steps=not found))
         return found
 
-    def _tell(self, alternative: Alternative[Journey], with_steps: bool) -> _Told:
+    def _tell(self, alternative: Alternative[Journey], with_steps: bool) -> Told:
         journey = alternative.result
         narrative = narrate(journey, self._walkers, self._attributor, self.name_of, with_steps)
         narrative.backend = service_backend(journey)
         kinds = frozenset(choice.kind for choice in alternative.choices)
         questions = tuple(dict.fromkeys(c.why for c in alternative.choices if c.kind is not Kind.BACKEND))
-        return _Told(narrative, journey, kinds, questions)
+        return Told(narrative, journey, kinds, questions)
 
     # ------------------------------------------------------------------------------------------------ where it starts
 
@@ -119,11 +106,10 @@ class Engine:
         place = None if flow.via else self._wiring.place(family, address)
         if place is not None:
             return place
-        if source.pod is not None or source.node is not None:
-            if not flow.via:
-                what = f"pod {'/'.join(source.pod)}" if source.pod else f"node {source.node}"
-                where = f"node {source.node}" if source.node else "its node"
-                raise Undecided(f"{what} ({source.address}) is not found in the evidence: it needs that of {where}")
+        if (source.pod is not None or source.node is not None) and not flow.via:
+            what = f"pod {'/'.join(source.pod)}" if source.pod else f"node {source.node}"
+            where = f"node {source.node}" if source.node else "its node"
+            raise Undecided(f"{what} ({source.address}) is not found in the evidence: it needs that of {where}")
         via = flow.via or self._entrance(flow, family, notes)
         if via not in self._walkers:
             raise Undecided(f"the flow arrives through {via}, and there is no evidence of that node")
@@ -173,22 +159,22 @@ class Engine:
     # ----------------------------------------------------------------------------------------------------- assembly
 
     def _assemble(
-        self, flow: Flow, opening: Opening, told: list[_Told], new: list[_Told] | None, notes: list[str]
+        self, flow: Flow, opening: Opening, told: list[Told], new: list[Told] | None, notes: list[str]
     ) -> FlowExplanation:
-        verdict, decision, findings = _combine(told)
+        verdict, decision, findings = combine(told)
         backends = self._backends(flow, told)
         if verdict == "undetermined" and len(backends) > 1:
-            findings.append(_disagreement(backends))
+            findings.append(disagreement(backends))
         first = told[0]
         findings.extend(first.narrative.findings)
         findings.extend(Finding("assumption", "info", note) for note in notes)
         findings.extend(self._evidence_findings(first.journey))
         new_connection = None
         if new is not None:
-            new_verdict, new_decision, _ = _combine(new)
+            new_verdict, new_decision, _ = combine(new)
             new_connection = NewConnection(new_verdict, new_decision)
             if new_verdict != verdict:
-                findings.append(_outlived(new_verdict))
+                findings.append(outlived(new_verdict))
         return FlowExplanation(
             protocol_name(flow.protocol),
             self._end(flow.source, opening.place),
@@ -229,15 +215,15 @@ class Engine:
             found.extend(self._dataplanes.findings(self._walkers[node]))
         return found
 
-    def _backends(self, flow: Flow, told: list[_Told]) -> tuple[BackendOutcome, ...]:
-        by_backend: dict[tuple[int, Port], list[_Told]] = {}
+    def _backends(self, flow: Flow, told: list[Told]) -> tuple[BackendOutcome, ...]:
+        by_backend: dict[tuple[int, Port], list[Told]] = {}
         for alternative in told:
             if alternative.narrative.backend is not None:
                 by_backend.setdefault(alternative.narrative.backend, []).append(alternative)
         family = flow.destination.address.version
         outcomes = []
         for (address, port), alternatives in by_backend.items():
-            verdict, decision, _ = _combine(alternatives)
+            verdict, decision, _ = combine(alternatives)
             known = address_from_int(family, address)
             pod = self.cluster.pod_by_address(known)
             place = self._wiring.place(family, address)
@@ -307,37 +293,3 @@ class Engine:
         if not pools and not self.cluster.pods:
             return False
         return not any(known in pool for pool in pools)
-
-
-def _combine(told: list[_Told]) -> tuple[str, Decision | None, list[Finding]]:
-    """One verdict for all alternatives; different ones are undetermined, with the questions they depend on."""
-    first = told[0].narrative
-    verdicts = dict.fromkeys(alternative.narrative.verdict for alternative in told)
-    complete = len(told) <= MAX_ALTERNATIVES
-    if len(verdicts) == 1 and complete:
-        return first.verdict, first.decision, []
-    node = first.decision.node if first.decision else ""
-    questions = list(dict.fromkeys(question for alternative in told for question in alternative.questions))
-    kinds = frozenset(kind for alternative in told for kind in alternative.kinds)
-    if not complete:
-        detail = f"more than {MAX_ALTERNATIVES} alternatives are open"
-    elif questions:
-        detail = f"it depends: {'; '.join(questions)}"
-    else:
-        detail = "the backends of the service have different verdicts"
-    reason = "not-understood" if Kind.UNKNOWN in kinds else "alternatives"
-    findings = [Finding("depends-on", "warning", question) for question in questions]
-    return "undetermined", Decision(node, DATAPLANE, reason, detail=detail), findings
-
-
-def _disagreement(backends: tuple[BackendOutcome, ...]) -> Finding:
-    each = ", ".join(f"{backend.ip}:{backend.port} {backend.verdict}" for backend in backends)
-    return Finding("backends-differ", "warning", f"the outcome depends on the backend that the kernel picks: {each}")
-
-
-def _outlived(verdict: str) -> Finding:
-    return Finding(
-        "outlived-policy",
-        "warning",
-        f"this connection goes on because conntrack knows it; a new one between the same ends would be {verdict}",
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from calico_debug.model.nft import Bitwise, Ct, Match, Meta, Reject
+from calico_debug.model.nft import Bitwise, Ct, Match, Meta, Reject, Verdict
 from calico_debug.policy.chains import ChainKind, ChainRole, CommentKind, RuleComment, chain_role, parse_comment
 from calico_debug.walk.context import Matched
 
@@ -53,7 +53,7 @@ class EndpointVisit:
     """One endpoint's chain: a workload's egress or ingress, or a host endpoint's.
 
     ``outcome`` is allowed, denied or "" (no answer: the packet went on); ``reason`` is a key of
-    `calico_debug.model.explanation.REASONS`; ``rule`` the kernel rule that settled it; ``profile`` the profile that did;
+    `calico_debug.model.explanation.REASONS`; ``rule`` is the kernel rule that settled it, ``profile`` the profile;
     ``position`` the index of the first event that belongs to it.
     """
 
@@ -192,9 +192,8 @@ class _Reader:
 
     def _in_failsafe(self, event: Matched) -> None:
         verdict = event.verdict
-        if self._visit is not None and verdict is not None and not isinstance(verdict, Reject):
-            if verdict.kind == "accept":
-                _settle(self._visit, ALLOWED, "failsafe", event)
+        if self._visit is not None and isinstance(verdict, Verdict) and verdict.kind == "accept":
+            _settle(self._visit, ALLOWED, "failsafe", event)
 
     # ----------------------------------------------------------------------------------------- what comments stand for
 

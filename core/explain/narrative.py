@@ -10,7 +10,7 @@ from calico_debug.explain.closest import closest_rule, tell
 from calico_debug.explain.denials import KUBE_PROXY_TABLE, cause_of
 from calico_debug.explain.evaluation import ALLOWED, DENIED, EndpointVisit, TierVisit, endpoint_visits
 from calico_debug.model.conntrack import STATE_BITS
-from calico_debug.model.explanation import Decision, Evidence, Finding, RuleRef, Step
+from calico_debug.model.explanation import Decision, Finding, RuleRef, Step
 from calico_debug.model.routing import address_from_int
 from calico_debug.policy.chains import ChainKind, CommentKind, chain_role, parse_comment
 from calico_debug.walk.context import Matched, Routed, Tracked, Translated, Unrouted
@@ -122,9 +122,10 @@ class _Narrator:
             self._denied(leg, denial, current)
         if made.ending == UNDECIDED and not settled_before:
             reason = "missing-evidence" if made.trace.missing else "not-understood"
-            if not made.trace.hypothetical:
-                self._decide("undetermined", Decision(made.node, DATAPLANE, reason, detail=made.trace.undecided))
-            self._step(Step(made.node, "netfilter", "undetermined", made.trace.undecided, hypothetical=made.trace.hypothetical))
+            why, hypothetical = made.trace.undecided, made.trace.hypothetical
+            if not hypothetical:
+                self._decide("undetermined", Decision(made.node, DATAPLANE, reason, detail=why))
+            self._step(Step(made.node, "netfilter", "undetermined", why, hypothetical=hypothetical))
         if leg.reply and self._with_steps and made.ending in (SENT, DELIVERED):
             self._step(Step(made.node, "reply", "passed", "conntrack lets the answer through"))
 
@@ -141,7 +142,8 @@ class _Narrator:
             case _ if not self._with_steps or leg.reply:
                 return
             case Tracked(_, state):
-                self._step(Step(node, "conntrack", STATE_NAMES.get(state, str(state)), _outer(leg, "the packet's connection")))
+                known = STATE_NAMES.get(state, str(state))
+                self._step(Step(node, "conntrack", known, _outer(leg, "the packet's connection")))
             case Routed(route, interface, local, hypothetical):
                 way = "to the node itself" if local else f"out of {interface}"
                 prefix = f" (route {route.destination})" if route is not None else ""
@@ -176,11 +178,10 @@ class _Narrator:
         if accepts:
             detail = "DefaultEndpointToHostAction lets pods reach their own node"
             evidence = evidence_of(event.rule)
-            self._step(Step(leg.made.node, "host", "accepted", detail, evidence=evidence, hypothetical=event.hypothetical))
-            if not event.hypothetical:
-                self._accepted = Decision(
-                    leg.made.node, DATAPLANE, "host-default", "egress", detail=detail, evidence=evidence
-                )
+            node, hypothetical = leg.made.node, event.hypothetical
+            self._step(Step(node, "host", "accepted", detail, evidence=evidence, hypothetical=hypothetical))
+            if not hypothetical:
+                self._accepted = Decision(node, DATAPLANE, "host-default", "egress", detail=detail, evidence=evidence)
 
     # -------------------------------------------------------------------------------------------------------- visits
 
@@ -229,9 +230,7 @@ class _Narrator:
             detail = "no rule matched, and the tier's default action is to pass" if tier.policies else "no policy here"
         elif not tier.outcome:
             detail = "no policy of the tier decides here"
-        self._step(
-            Step(node, stage, action, detail, direction, tier.name, ref, rule, evidence, visit.hypothetical)
-        )
+        self._step(Step(node, stage, action, detail, direction, tier.name, ref, rule, evidence, visit.hypothetical))
         if tier.outcome == DENIED and tier.by is None:
             self._closest(leg, walker, visit, tier, stage)
 
@@ -306,7 +305,8 @@ class _Narrator:
             cause = cause_of(denial)
             evidence = evidence_of(denial.rule, f"{denial.chain.family} {denial.chain.table}", denial.chain.name)
             direction = _direction(denial)
-            decision = Decision(node, DATAPLANE, cause.reason, direction, detail=_outer(leg, cause.detail), evidence=evidence)
+            detail = _outer(leg, cause.detail)
+            decision = Decision(node, DATAPLANE, cause.reason, direction, detail=detail, evidence=evidence)
             self._step(_denial_step(leg, decision, verdict, denial))
         if not denial.hypothetical:
             self._decide(verdict, decision)

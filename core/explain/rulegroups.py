@@ -104,10 +104,7 @@ def _acts_on_mark(rule: Rule) -> bool:
     tests_nothing_else = all(mark_test(s) is not None for s in rule.statements if isinstance(s, Match))
     if not tests_nothing_else or not _tests(rule) or _set_bits(rule):
         return False
-    return any(
-        isinstance(s, Reject) or isinstance(s, Verdict) or (isinstance(s, Log) and s.group is not None)
-        for s in rule.statements
-    )
+    return any(isinstance(s, Reject | Verdict) or (isinstance(s, Log) and s.group is not None) for s in rule.statements)
 
 
 def _is_denial(rule: Rule) -> bool:
@@ -122,16 +119,16 @@ def _set_bits(rule: Rule) -> int:
     bits = 0
     for statement in rule.statements:
         if isinstance(statement, SetMeta) and statement.key == "mark" and isinstance(statement.value, Bitwise):
-            if statement.value.operand == Meta("mark"):
-                bits |= statement.value.xor & ~statement.value.mask
+            value = statement.value
+            bits |= value.xor & ~value.mask if value.operand == Meta("mark") else 0
     return bits
 
 
 def _logged_index(rule: Rule) -> int | None:
     for statement in rule.statements:
         if isinstance(statement, Log) and statement.group is not None:
-            if match := _FLOW_LOG_PREFIX.match(statement.prefix):
-                return int(match[1])
+            match = _FLOW_LOG_PREFIX.match(statement.prefix)
+            return int(match[1]) if match else None
     return None
 
 

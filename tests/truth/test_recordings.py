@@ -20,7 +20,7 @@ from tests.recordings import Recording, recordings
 from tests.truth.happened import Happened, PolicyKey, RuleKey, what_happened
 
 if TYPE_CHECKING:
-    from calico_debug.explain.engine import _Told
+    from calico_debug.explain.alternatives import Told
     from calico_debug.model.explanation import FlowExplanation
 
 API_SERVER = 6443
@@ -63,7 +63,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Walked:
-    told: _Told
+    told: Told
     counted: frozenset[RuleKey]
 
 
