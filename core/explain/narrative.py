@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from calico_debug.explain.attribution import Attributor, evidence_of, profile_ref
 from calico_debug.explain.closest import closest_rule, tell
-from calico_debug.explain.denials import KUBE_PROXY_TABLE, cause_of
+from calico_debug.explain.denials import cause_of
 from calico_debug.explain.evaluation import ALLOWED, DENIED, EndpointVisit, TierVisit, endpoint_visits
+from calico_debug.explain.hookorder import order_finding
+from calico_debug.explain.kube_proxy import is_kube_proxy
+from calico_debug.explain.phrases import OUTSIDE_TIERS, end_of_tier, spot, undecided_tier
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.model.explanation import Decision, Finding, RuleRef, Step
 from calico_debug.model.routing import address_from_int
@@ -126,7 +129,7 @@ class _Narrator:
             if not hypothetical:
                 self._decide("undetermined", Decision(made.node, DATAPLANE, reason, detail=why))
             self._step(Step(made.node, "netfilter", "undetermined", why, hypothetical=hypothetical))
-        if leg.reply and self._with_steps and made.ending in (SENT, DELIVERED):
+        if leg.reply and not leg.outer and made.ending in (SENT, DELIVERED):
             self._step(Step(made.node, "reply", "passed", "conntrack lets the answer through"))
 
     def _event(self, leg: Leg, event: Event) -> None:
@@ -155,10 +158,10 @@ class _Narrator:
         node, family = leg.made.node, leg.made.packet.family
         evidence = evidence_of(event.rule) if event.rule is not None else None
         if event.side == "dst":
-            target = _spot(family, event.after.destination, event.after.destination_port)
+            target = spot(family, event.after.destination, event.after.destination_port)
             known = self._name(family, event.after.destination)
-            service = event.rule is not None and event.rule.table == KUBE_PROXY_TABLE
-            origin = _spot(family, event.before.destination, event.before.destination_port)
+            service = event.rule is not None and is_kube_proxy(event.rule)
+            origin = spot(family, event.before.destination, event.before.destination_port)
             detail = f"{origin} -> {target}{f' ({known})' if known else ''}"
             stage = "service" if service else "nat"
             self._step(Step(node, stage, "translated", detail, evidence=evidence, hypothetical=event.hypothetical))
@@ -199,7 +202,7 @@ class _Narrator:
         if visit.outcome == ALLOWED and visit.reason != "rule":
             evidence = evidence_of(visit.rule)
             ref = profile_ref(visit.profile) if visit.reason == "profile" else None
-            detail = _OUTSIDE_TIERS[visit.reason].format(profile=visit.profile)
+            detail = OUTSIDE_TIERS[visit.reason].format(profile=visit.profile)
             self._step(
                 Step(
                     leg.made.node,
@@ -225,22 +228,15 @@ class _Narrator:
             ref, rule = named.ref, named.rule_ref(tier.by.rule)
             evidence = evidence_of(tier.by.rule)
         elif tier.outcome == DENIED:
-            detail = f"end of tier: {self._selecting(walker, visit, tier)}"
-        elif tier.outcome == "passed":
-            detail = "no rule matched, and the tier's default action is to pass" if tier.policies else "no policy here"
-        elif not tier.outcome:
-            detail = "no policy of the tier decides here"
+            detail = self._end_of_tier(walker, visit, tier)
+        else:
+            detail = undecided_tier(visit, tier)
         self._step(Step(node, stage, action, detail, direction, tier.name, ref, rule, evidence, visit.hypothetical))
         if tier.outcome == DENIED and tier.by is None:
             self._closest(leg, walker, visit, tier, stage)
 
-    def _selecting(self, walker: NodeWalker, visit: EndpointVisit, tier: TierVisit) -> str:
-        names = [_short(self._policy(walker, visit, policy.chain)) for policy in tier.policies]
-        if not names:
-            return "policies select the endpoint, none of their rules matched"
-        if len(names) == 1:
-            return f"{names[0]} selects the {_kind_word(visit)}, none of its rules matched"
-        return f"{', '.join(names[:-1])} and {names[-1]} select the {_kind_word(visit)}, none of their rules matched"
+    def _end_of_tier(self, walker: NodeWalker, visit: EndpointVisit, tier: TierVisit) -> str:
+        return end_of_tier(visit, [self._policy(walker, visit, policy.chain).ref for policy in tier.policies])
 
     def _closest(self, leg: Leg, walker: NodeWalker, visit: EndpointVisit, tier: TierVisit, stage: str) -> None:
         denial = next((d for d in leg.made.trace.denials if d.rule is visit.rule), None)
@@ -271,7 +267,7 @@ class _Narrator:
     def _visit_decision(self, leg: Leg, walker: NodeWalker, visit: EndpointVisit) -> Decision:
         ref = rule = None
         tier_name = ""
-        detail = _OUTSIDE_TIERS.get(visit.reason, "").format(profile=visit.profile)
+        detail = OUTSIDE_TIERS.get(visit.reason, "").format(profile=visit.profile)
         evidence = evidence_of(visit.rule)
         tier = visit.tier
         if visit.reason == "rule" and tier is not None and tier.by is not None:
@@ -281,7 +277,7 @@ class _Narrator:
             evidence = evidence_of(visit.rule if visit.outcome == DENIED else tier.by.rule)
         elif visit.reason == "end-of-tier" and tier is not None:
             tier_name = tier.name
-            detail = f"end of tier: {self._selecting(walker, visit, tier)}"
+            detail = self._end_of_tier(walker, visit, tier)
         elif visit.reason == "profile":
             ref = profile_ref(visit.profile)
         return Decision(
@@ -310,19 +306,12 @@ class _Narrator:
             self._step(_denial_step(leg, decision, verdict, denial))
         if not denial.hypothetical:
             self._decide(verdict, decision)
+            if self._with_steps and (finding := order_finding(self._walkers[node], leg.made)) is not None:
+                self._told.findings.append(finding)
 
     def _step(self, step: Step) -> None:
         if self._with_steps:
             self._told.steps.append(step)
-
-
-_OUTSIDE_TIERS = {
-    "profile": "no tier decided; profile {profile} allows",
-    "established": "conntrack knows the connection, policy is not asked again",
-    "failsafe": "a failsafe port of the host endpoint",
-    "no-policy": "no policy for forwarded traffic applies to the host endpoint",
-    "rule": "",
-}
 
 
 def _denial_step(leg: Leg, decision: Decision, verdict: str, denial: Denial) -> Step:
@@ -350,24 +339,8 @@ def _direction(denial: Denial) -> str:
     return ""
 
 
-def _kind_word(visit: EndpointVisit) -> str:
-    return "pod" if visit.role.kind is ChainKind.WORKLOAD else "host endpoint"
-
-
-def _short(named: NamedPolicy) -> str:
-    ref = named.ref
-    return f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name
-
-
 def _outer(leg: Leg, text: str) -> str:
     return f"tunnel packet: {text}" if leg.outer else text
-
-
-def _spot(family: int, address: int, port: Port) -> str:
-    shown = str(address_from_int(family, address))
-    if not isinstance(port, int):
-        return shown
-    return f"[{shown}]:{port}" if family == 6 else f"{shown}:{port}"
 
 
 def service_backend(journey: Journey) -> tuple[int, Port] | None:

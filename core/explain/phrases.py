@@ -1,0 +1,62 @@
+"""Sentences of the steps that need no more than what was met."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calico_debug.model.routing import address_from_int
+from calico_debug.policy.chains import ChainKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from calico_debug.explain.evaluation import EndpointVisit, TierVisit
+    from calico_debug.model.explanation import PolicyRef
+    from calico_debug.walk.packet import Port
+
+OUTSIDE_TIERS = {
+    "profile": "no tier decided; profile {profile} allows",
+    "established": "conntrack knows the connection, policy is not asked again",
+    "failsafe": "a failsafe port of the host endpoint",
+    "no-policy": "no policy for forwarded traffic applies to the host endpoint",
+    "no-profile": "no tier decided and no profile allowed",
+    "ct-invalid": "conntrack finds the packet invalid",
+    "endpoint-disabled": "the endpoint is administratively down",
+    "encapsulation": "workloads may not send encapsulated packets",
+    "rate-limit": "a limit on the endpoint's packets or connections is exceeded",
+    "rule": "",
+}
+"""How an endpoint's chain decided without a policy, by reason."""
+
+
+def end_of_tier(visit: EndpointVisit, policies: Sequence[PolicyRef]) -> str:
+    """Why the end of a tier denied: these policies were asked."""
+    names = [f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name for ref in policies]
+    word = "pod" if visit.role.kind is ChainKind.WORKLOAD else "host endpoint"
+    if not names:
+        return "end of tier: policies select the endpoint, none of their rules matched"
+    if len(names) == 1:
+        return f"end of tier: {names[0]} selects the {word}, none of its rules matched"
+    return f"end of tier: {', '.join(names[:-1])} and {names[-1]} select the {word}, none of their rules matched"
+
+
+def undecided_tier(visit: EndpointVisit, tier: TierVisit) -> str:
+    """Why a tier let the packet go on although none of its rules matched."""
+    if tier.outcome:
+        return (
+            "no rule matched, and the tier's default action is to pass"
+            if tier.policies
+            else "no policy of the tier is enforced here"
+        )
+    # Only tracked, translated packets are denied for want of a rule (felix/rules/endpoints.go, appendPolicyRules).
+    before = {"mangle": "policy before translation (preDNAT)", "raw": "untracked policy (doNotTrack)"}
+    kind = before.get(visit.role.layer)
+    return f"no rule matched; {kind} denies only by a rule" if kind else "no rule matched"
+
+
+def spot(family: int, address: int, port: Port) -> str:
+    """An address with its port, as ``10.0.0.1:80`` or ``[fd00::1]:80``; without the port where it is not known."""
+    shown = str(address_from_int(family, address))
+    if not isinstance(port, int):
+        return shown
+    return f"[{shown}]:{port}" if family == 6 else f"{shown}:{port}"
