@@ -73,6 +73,21 @@ def decode_rules(data: bytes, what: str, family: int) -> Sequence[RoutingRule]:
     return sorted(rules, key=lambda rule: rule.priority)
 
 
+USABLE_NEIGHBOURS = frozenset({"REACHABLE", "STALE", "DELAY", "PROBE", "PERMANENT", "NOARP"})
+"""States of a neighbour in which the kernel sends to it at once (NUD_CONNECTED and NUD_STALE ones, ip-neighbour(8))."""
+
+
+def decode_neighbours(data: bytes, what: str) -> frozenset[tuple[str, Address]]:
+    """(interface, address) of each neighbour whose link address is known. Raises `EvidenceError`."""
+    found = [_guarded(_neighbour, entry, what, "neighbour") for entry in parse_objects(data, what)]
+    return frozenset(neighbour for neighbour in found if neighbour is not None)
+
+
+def _neighbour(entry: Mapping[str, Any]) -> tuple[str, Address] | None:
+    usable = USABLE_NEIGHBOURS.intersection(entry.get("state", ()))
+    return (str(entry["dev"]), ip_address(entry["dst"])) if usable else None
+
+
 def _guarded(decode: Any, entry: Mapping[str, Any], what: str, kind: str) -> Any:
     try:
         return decode(entry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from calico_debug.explain.attribution import Attributor, evidence_of, profile_ref
@@ -304,6 +304,8 @@ class _Narrator:
             detail = _outer(leg, cause.detail)
             decision = Decision(node, DATAPLANE, cause.reason, direction, detail=detail, evidence=evidence)
             self._step(_denial_step(leg, decision, verdict, denial))
+        if leg.discovery:
+            verdict, decision = "denied", replace(decision, reason="neighbour-discovery", detail=_CUT_DISCOVERY)
         if not denial.hypothetical:
             self._decide(verdict, decision)
             if self._with_steps and (finding := order_finding(self._walkers[node], leg.made)) is not None:
@@ -312,6 +314,12 @@ class _Narrator:
     def _step(self, step: Step) -> None:
         if self._with_steps:
             self._told.steps.append(step)
+
+
+_CUT_DISCOVERY = (
+    "IPv6 neighbour discovery is cut between the nodes, so nothing crosses the link: the host endpoint's policy has to "
+    "allow ICMPv6 types 135 and 136 both ways"
+)
 
 
 def _denial_step(leg: Leg, decision: Decision, verdict: str, denial: Denial) -> Step:
@@ -340,6 +348,8 @@ def _direction(denial: Denial) -> str:
 
 
 def _outer(leg: Leg, text: str) -> str:
+    if leg.discovery:
+        return f"neighbour discovery: {text}"
     return f"tunnel packet: {text}" if leg.outer else text
 
 

@@ -35,6 +35,7 @@ REASONS: Mapping[str, str] = {
     "rate-limit": "a limit on the rate of packets or the number of connections",
     "encapsulation": "encapsulated traffic from a workload, or from a node that is not allowed to send it",
     "service-loop": "the destination is in a service range and no service took it (service loop prevention)",
+    "neighbour-discovery": "IPv6 neighbour discovery, which the flow needs to cross a link, is denied",
     "no-route": "the routing table has no way there, or says to discard",
     "not-forwarding": "the node does not forward packets",
     "not-calico": "a rule outside Calico's tables decided",

@@ -10,7 +10,13 @@ from typing import TypeVar
 
 from calico_debug.decode.conntrack import decode_connections, lines_between
 from calico_debug.decode.environment import decode_environment
-from calico_debug.decode.iproute import decode_addresses, decode_interfaces, decode_routes, decode_rules
+from calico_debug.decode.iproute import (
+    decode_addresses,
+    decode_interfaces,
+    decode_neighbours,
+    decode_routes,
+    decode_rules,
+)
 from calico_debug.decode.sysctl import decode_sysctl
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.contents import IPTABLES_FILES, IPTABLES_LEGACY_FILES
@@ -174,6 +180,13 @@ class NodeState:
         if wanted not in self._found:
             self._found[wanted] = self._recorded_connection(wanted)
         return self._found[wanted]
+
+    @cached_property
+    def neighbours(self) -> frozenset[tuple[str, Address]]:
+        """(interface, address) of neighbours whose link address the node knows; empty when evidence has none."""
+        if "ip-neigh.json" not in self._evidence.files():
+            return frozenset()
+        return self._decoded("ip-neigh.json", decode_neighbours)
 
     @cached_property
     def felix(self) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from calico_debug.model.values import unknown
+from calico_debug.walk import discovery
 from calico_debug.walk.connections import ConnectionTable
 from calico_debug.walk.context import Undecided
 from calico_debug.walk.node import DELIVERED, SENT, NodeWalker, Pass
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from calico_debug.walk.chains import Continue
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.context import Onward
+    from calico_debug.walk.node import Tracker
     from calico_debug.walk.packet import Port
 
 MAX_LEGS = 12
@@ -59,11 +61,16 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One pass over one node. ``reply`` tells the direction, ``outer`` that this is a tunnel's own packet."""
+    """One pass over one node. ``reply`` tells the direction.
+
+    ``outer`` says that this is not the flow's own packet but a tunnel's, or with ``discovery`` the one of neighbour
+    discovery that did not get through.
+    """
 
     made: Pass
     reply: bool = False
     outer: bool = False
+    discovery: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +202,8 @@ class _Trip:
                 case Absent(detail):
                     raise Undecided(f"the packet goes on to {detail}")
                 case Arriving(next_node, next_interface, tunnel):
+                    if tunnel is None and not self._reaches(made, packet, next_node, next_interface, reply):
+                        return
                     if tunnel is not None:
                         way = _Tunnel(node, tunnel, made.next_hop, next_node, next_interface)
                         if not self._through(way, packet, reply):
@@ -211,17 +220,37 @@ class _Trip:
 
     def _pass(self, node: str, packet: Packet, interface: str, reply: bool, outer: bool = False) -> Pass:
         walker = self._traveller.enter(node)
-        table = self._tables.get(node)
-        if table is None:
-            table = self._tables[node] = ConnectionTable(walker.state, self._join)
+        track = self._tracker(walker)
         go_on = None if outer or reply or self._hypothetical else self._traveller.continuation(walker)
         if interface:
-            made = walker.receive(packet, interface, table.track, self._chooser, go_on, self._hypothetical)
+            made = walker.receive(packet, interface, track, self._chooser, go_on, self._hypothetical)
         else:
-            made = walker.send(packet, table.track, self._chooser, go_on, self._hypothetical)
+            made = walker.send(packet, track, self._chooser, go_on, self._hypothetical)
         self._hypothetical = self._hypothetical or made.trace.hypothetical
         self._journey.legs.append(Leg(made, reply, outer))
         return made
+
+    def _reaches(self, made: Pass, packet: Packet, next_node: str, next_interface: str, reply: bool) -> bool:
+        """Whether IPv6 neighbour discovery lets the packet cross the link to the next node."""
+        if packet.family == 4 or self._hypothetical:
+            return True
+        asking, answering = self._traveller.walkers[made.node], self._traveller.enter(next_node)
+        target = made.next_hop if made.next_hop is not None else packet.destination
+        if discovery.known(asking, made.interface, target):
+            return True
+        passes = discovery.discover(
+            asking, made.interface, target, answering, next_interface, self._tracker, self._chooser
+        )
+        if discovery.got_through(passes):
+            return True
+        self._journey.legs.append(Leg(passes[-1], reply, outer=True, discovery=True))
+        return False
+
+    def _tracker(self, walker: NodeWalker) -> Tracker:
+        table = self._tables.get(walker.name)
+        if table is None:
+            table = self._tables[walker.name] = ConnectionTable(walker.state, self._join)
+        return table.track
 
     # ---------------------------------------------------------------------------------------------------- tunnels
 

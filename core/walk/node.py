@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from calico_debug.errors import EvidenceError
 from calico_debug.model.conntrack import STATE_BITS, STATUS_BITS
 from calico_debug.model.routing import address_from_int
 from calico_debug.walk import hooks
 from calico_debug.walk.chains import Continue, Program, run_base_chain
+from calico_debug.walk.choices import Unsure
 from calico_debug.walk.context import Context, Routed, Trace, Tracked, Translated, Undecided, Unrouted
 from calico_debug.walk.packet import Ends, Packet, Tracking
-from calico_debug.walk.routing import LOOPBACK, Question, Router, Way
+from calico_debug.walk.routing import LOOPBACK, Question, Router, Way, refusal
 from calico_debug.walk.surroundings import NodeSurroundings
 
 if TYPE_CHECKING:
-    from calico_debug.model.nft import Rule
+    from calico_debug.model.nft import Chain, Rule
     from calico_debug.model.routing import Interface
     from calico_debug.state.node import NodeState
     from calico_debug.walk.choices import Chooser
@@ -102,6 +103,15 @@ class NodeWalker:
         packet.local = True
         return _Passage(self, packet, tracker, chooser, go_on, hypothetical).send()
 
+    def send_on_link(self, packet: Packet, interface: str, tracker: Tracker, chooser: Chooser) -> Pass:
+        """A packet of the host itself for the link alone, without a routing decision (neighbour discovery)."""
+        packet.local = True
+        return _Passage(self, packet, tracker, chooser, None, False).send_on_link(interface)
+
+    def receive_on_link(self, packet: Packet, interface: str, tracker: Tracker, chooser: Chooser) -> Pass:
+        """A packet from the link for the host itself, multicast ones included, without a routing decision."""
+        return _Passage(self, packet, tracker, chooser, None, False).receive_on_link(interface)
+
     def stages(self, family: int, hook: str) -> tuple[hooks.Stage, ...]:
         """What runs at a hook."""
         key = (family, hook)
@@ -137,6 +147,7 @@ class _Passage:
         self._trace = Trace(hypothetical)
         self._context = Context(packet, chooser, self._trace, walker.surroundings)
         self._arrived = ""
+        self._way: Way | None = None
 
     # ------------------------------------------------------------------------------------------------------ paths
 
@@ -146,6 +157,27 @@ class _Passage:
 
     def send(self) -> Pass:
         return self._guarded(self._send)
+
+    def send_on_link(self, interface: str) -> Pass:
+        return self._guarded(lambda: self._send_on_link(interface))
+
+    def receive_on_link(self, interface: str) -> Pass:
+        self._arrived = interface
+        return self._guarded(self._receive_on_link)
+
+    def _send_on_link(self, interface: str) -> Pass:
+        self._packet.incoming, self._packet.outgoing = None, self._interface(interface)
+        self._run(hooks.OUTPUT)
+        self._run(hooks.POSTROUTING)
+        self._run(hooks.EGRESS)
+        return self._pass(SENT, interface)
+
+    def _receive_on_link(self) -> Pass:
+        self._packet.incoming, self._packet.outgoing = self._interface(self._arrived), None
+        self._run(hooks.INGRESS)
+        self._run(hooks.PREROUTING)
+        self._run(hooks.INPUT)
+        return self._pass(DELIVERED)
 
     def _guarded(self, path: Callable[[], Pass]) -> Pass:
         try:
@@ -164,7 +196,7 @@ class _Passage:
         self._run(hooks.INGRESS)
         self._run(hooks.PREROUTING)
         way = self._route_in()
-        if way.type == "local":
+        if way.is_local:
             self._run(hooks.INPUT)
             self._confirm()
             return self._pass(DELIVERED)
@@ -175,15 +207,13 @@ class _Passage:
     def _send(self) -> Pass:
         packet = self._packet
         packet.incoming = None
-        way = self._route_out()
+        self._way = self._route_out()
         # Chains at output see the device of this first decision, even after a translation moved the packet elsewhere.
-        packet.outgoing = self._interface(way.interface)
-        before = (packet.destination, packet.source, packet.mark)
+        packet.outgoing = self._interface(_leaving(self._way))
         self._run(hooks.OUTPUT)
-        if (packet.destination, packet.source, packet.mark) != before:
-            way = self._route_out()
-            packet.outgoing = self._interface(way.interface)
-        if way.type != "local":
+        way = self._way
+        packet.outgoing = self._interface(_leaving(way))
+        if not way.is_local:
             return self._leave(way)
         self._loop_back()
         self._run(hooks.INPUT)
@@ -192,15 +222,19 @@ class _Passage:
     def _loop_back(self) -> None:
         """Through the loopback device: the packet leaves and arrives again with its conntrack entry and mark."""
         packet = self._packet
-        packet.outgoing = self._interface(LOOPBACK)
+        loopback = packet.outgoing = self._interface(LOOPBACK)
         self._run(hooks.POSTROUTING)
         self._confirm()
-        packet.incoming, packet.outgoing = packet.outgoing, None
+        self._run(hooks.EGRESS)
+        packet.local = False
+        packet.incoming, packet.outgoing = loopback, None
+        self._run(hooks.INGRESS)
         self._run(hooks.PREROUTING)
 
     def _leave(self, way: Way) -> Pass:
         self._run(hooks.POSTROUTING)
         self._confirm()
+        self._packet.incoming = None  # chains at egress are told only of the device that the packet leaves through
         self._run(hooks.EGRESS)
         return self._pass(SENT, way.interface, way.next_hop)
 
@@ -221,43 +255,76 @@ class _Passage:
 
     def _route_in(self) -> Way:
         packet, router, arrived = self._packet, self._router, self._arrived
-        failure = router.reverse_path_failure(packet.family, packet.source, packet.destination, packet.mark, arrived)
+        if failure := router.martian(packet.family, packet.source, packet.destination, arrived):
+            self._lose("rpf", failure)
+        way = router.look_up(self._question(arrived), self._chooser)
+        if way is None or not way.is_local:
+            if not router.forwards(packet.family, arrived):
+                self._lose("not-forwarding", f"{self._walker.name} does not forward packets (sysctl forwarding is 0)")
+        found = self._found(way)
+        failure = router.reverse_path_failure(
+            packet.family, packet.source, packet.destination, packet.mark, arrived, _leaving(found)
+        )
         if failure:
             self._lose("rpf", failure)
-        way = self._found(router.look_up(self._question(arrived), self._chooser))
-        if way.type != "local" and not router.forwards(packet.family, arrived):
-            self._lose("not-forwarding", f"{self._walker.name} does not forward packets (sysctl forwarding is 0)")
-        return way
+        return self._decided(found)
 
     def _route_out(self) -> Way:
-        return self._found(self._router.look_up(self._question(LOOPBACK), self._chooser))
+        return self._decided(self._found(self._router.look_up(self._question(LOOPBACK), self._chooser)))
 
     def _found(self, way: Way | None) -> Way:
+        if way is not None and (way.type == "unicast" or way.is_local):
+            return way
         destination = address_from_int(self._packet.family, self._packet.destination)
-        if way is None or way.type not in ("local", "unicast"):
-            how = "has no route to" if way is None else f"has a route of type {way.type} for"
-            self._lose("no-route", f"{self._walker.name} {how} {destination}")
-        assert way is not None
-        self._trace.events.append(Routed(way.route, way.interface, way.type == "local", self._trace.hypothetical))
+        if way is None:
+            how = "has no route to"
+        elif way.route.table:
+            how = f"has a route of type {way.type} for"
+        else:
+            how = f"has a routing rule that says {way.type} for"
+        # To the host's own processes this is an error of the system call.
+        answer = "" if self._packet.local else refusal(self._packet.family, way)
+        self._lose("no-route", f"{self._walker.name} {how} {destination}", answer)
+
+    def _decided(self, way: Way) -> Way:
+        self._trace.events.append(Routed(way.route, way.interface, way.is_local, self._trace.hypothetical))
         return way
 
-    def _lose(self, reason: str, detail: str) -> None:
-        self._trace.events.append(Unrouted(reason, detail))
+    def _lose(self, reason: str, detail: str, answer: str = "") -> NoReturn:
+        self._trace.events.append(Unrouted(reason, detail, answer))
         raise _Gone(LOST)
 
     # ------------------------------------------------------------------------------------------------------ hooks
 
     def _run(self, hook: str) -> None:
         self._context.hook = hook
-        device = self._packet.incoming if hook == hooks.INGRESS else self._packet.outgoing
         for stage in self._walker.stages(self._packet.family, hook):
             if stage.builtin is hooks.Builtin.CONNTRACK:
                 self._track()
             elif stage.builtin is hooks.Builtin.NAT:
+                destination = self._packet.destination
                 self._translate(hook, stage)
-            elif stage.chain is not None and hooks.applies_to(stage.chain, device.name if device else ""):
-                if not run_base_chain(self._walker.program, stage.chain, self._context, self._go_on):
-                    raise _Gone(DENIED)
+                if hook == hooks.OUTPUT and self._packet.destination != destination:
+                    self._way = self._route_out()
+            elif stage.chain is not None and self._is_attached(stage.chain, hook):
+                self._run_chain(stage.chain)
+
+    def _is_attached(self, chain: Chain, hook: str) -> bool:
+        device = self._packet.incoming if hook == hooks.INGRESS else self._packet.outgoing
+        answer = hooks.applies_to(chain, device.name if device else "")
+        if isinstance(answer, Unsure):
+            return not self._chooser.choose(answer.kind, answer.why, 2)
+        return answer
+
+    def _run_chain(self, chain: Chain) -> None:
+        packet = self._packet
+        before = packet.mark
+        if not run_base_chain(self._walker.program, chain, self._context, self._go_on):
+            raise _Gone(DENIED)
+        assert chain.hook is not None
+        # Only chains of type route make the kernel route anew what they marked (nft_chain_route.c).
+        if chain.hook.type == "route" and packet.mark != before:
+            self._way = self._route_out()
 
     def _track(self) -> None:
         packet = self._packet
@@ -298,3 +365,8 @@ class _Passage:
         if after != before:
             packet.readdress(after)
             self._trace.events.append(Translated(side, before, after, rule, self._trace.hypothetical))
+
+
+def _leaving(way: Way) -> str:
+    """The device of an outgoing packet; packets to the host itself leave through loopback, whatever the route says."""
+    return LOOPBACK if way.is_local else way.interface
