@@ -45,7 +45,7 @@ def combine(told: Sequence[Told]) -> tuple[str, Decision | None, list[Finding]]:
     elif questions:
         detail = f"it depends: {'; '.join(questions)}"
     else:
-        detail = "the backends of the service have different verdicts"
+        detail = "the kernel picks one of several ways at random, and they end differently"
     reason = "not-understood" if Kind.UNKNOWN in kinds else "alternatives"
     findings = [Finding("depends-on", "warning", question) for question in questions]
     return "undetermined", Decision(node, DATAPLANE, reason, detail=detail), findings

@@ -106,14 +106,36 @@ class Engine:
         place = None if flow.via else self._wiring.place(family, address)
         if place is not None:
             return place
-        if (source.pod is not None or source.node is not None) and not flow.via:
-            what = f"pod {'/'.join(source.pod)}" if source.pod else f"node {source.node}"
-            where = f"node {source.node}" if source.node else "its node"
-            raise Undecided(f"{what} ({source.address}) is not found in the evidence: it needs that of {where}")
+        if gap := self._gap(flow):
+            beyond = self._beyond(flow, family)
+            if beyond is None:
+                raise Undecided(gap)
+            return beyond
         via = flow.via or self._entrance(flow, family, notes)
         if via not in self._walkers:
             raise Undecided(f"the flow arrives through {via}, and there is no evidence of that node")
         return Place(via, self._wiring.arrival_interface(via, family, address))
+
+    def _gap(self, flow: Flow) -> str:
+        """What is missing where the flow starts: a pod or node whose node there is no evidence of; else ""."""
+        source = flow.source
+        if flow.via or (source.pod is None and source.node is None):
+            return ""
+        if self._wiring.place(source.address.version, int(source.address)) is not None:
+            return ""
+        what = f"pod {'/'.join(source.pod)}" if source.pod else f"node {source.node}"
+        where = f"node {source.node}" if source.node else "its node"
+        return f"{what} ({source.address}) is not found in the evidence: it needs that of {where}"
+
+    def _beyond(self, flow: Flow, family: int) -> Place | None:
+        """Where the flow comes in at the destination's node when its own node is missing.
+
+        Between pods only: what goes elsewhere is translated on the node that is missing.
+        """
+        place = self._wiring.place(family, int(flow.destination.address))
+        if flow.source.pod is None or flow.destination.service is not None or place is None or not place.interface:
+            return None
+        return Place(place.node, self._wiring.arrival_interface(place.node, family, int(flow.source.address)))
 
     def _entrance(self, flow: Flow, family: int, notes: list[str]) -> str:
         """The node through which traffic from outside comes when nobody said: an assumption, and stated."""
@@ -162,8 +184,15 @@ class Engine:
         self, flow: Flow, opening: Opening, told: list[Told], new: list[Told] | None, notes: list[str]
     ) -> FlowExplanation:
         verdict, decision, findings = combine(told)
+        if gap := self._gap(flow):
+            findings.append(Finding("missing-evidence", "warning", gap))
+            if verdict in ("allowed", "undetermined"):
+                node = flow.source.node or ""
+                entered = f"; {opening.place.node} would let it in" if told[0].journey.arrived else ""
+                verdict = "undetermined"
+                decision = Decision(node, DATAPLANE, "missing-evidence", detail=f"{gap}{entered}")
         backends = self._backends(flow, told)
-        if verdict == "undetermined" and len(backends) > 1:
+        if verdict == "undetermined" and len({backend.verdict for backend in backends}) > 1:
             findings.append(disagreement(backends))
         first = told[0]
         findings.extend(first.narrative.findings)

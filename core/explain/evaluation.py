@@ -241,6 +241,11 @@ class _Reader:
         _settle(visit, DENIED, "encapsulation", event)
         return True
 
+    def limited(self, visit: EndpointVisit, _said: RuleComment, event: Matched) -> bool:
+        if _denies(event):
+            _settle(visit, DENIED, "rate-limit", event)
+        return True
+
     def forward_default(self, visit: EndpointVisit, _said: RuleComment, event: Matched) -> bool:
         _settle(visit, ALLOWED, "no-policy", event)
         return True
@@ -255,6 +260,8 @@ _HANDLERS = {
     CommentKind.ADMIN_DISABLED: _Reader.disabled,
     CommentKind.ENCAPSULATED_BY_WORKLOAD: _Reader.encapsulated,
     CommentKind.FORWARD_DEFAULT: _Reader.forward_default,
+    CommentKind.PACKET_RATE: _Reader.limited,
+    CommentKind.CONNECTION_LIMIT: _Reader.limited,
 }
 
 

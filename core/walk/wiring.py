@@ -121,7 +121,9 @@ class Wiring:
             return Attached(place)
         for address in dict.fromkeys((hop, destination)):
             role = self._role(family, address)
-            if role.startswith(("pod ", "node ")):
+            if role.startswith("node "):
+                return Absent(f"{role} at {address_from_int(family, address)}, of which there is no evidence")
+            if role.startswith("pod "):
                 return Absent(f"{role} at {address_from_int(family, address)}: no evidence of the node it is on")
         if self._role(family, destination) == "outside":
             return Outside(f"out of the cluster through {interface} of {node}")
