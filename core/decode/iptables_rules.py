@@ -84,7 +84,7 @@ class _RuleReader:
             negated = self._take_negation()
             word = self._take()
             if word in _BASE:
-                negated = self._take_negation() or negated
+                negated = (word != "-f" and self._take_negation()) or negated
                 _BASE[word](self, negated)
             elif word in ("-m", "--match") and not negated:
                 self._match()

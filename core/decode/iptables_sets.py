@@ -23,7 +23,7 @@ ADDRESSES = {
     ("ip6", "src"): Payload("network", 64, 128),
     ("ip6", "dst"): Payload("network", 192, 128),
 }
-PORTS = {"src": Payload("transport", 0, 16), "dst": Payload("transport", 16, 16)}
+PORTS = {"src": Payload("ipset", 0, 16), "dst": Payload("ipset", 16, 16)}
 INTERFACES = {"src": Meta("iifname"), "dst": Meta("oifname")}
 HARDWARE_ADDRESSES = {"src": Payload("link", 48, 48), "dst": Payload("link", 0, 48)}
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from calico_debug.errors import EvidenceError
 from calico_debug.model.explanation import Finding
+from calico_debug.state.iptables import LEGACY_SUFFIX
 from calico_debug.walk.context import Undecided
 
 if TYPE_CHECKING:
@@ -17,9 +18,28 @@ if TYPE_CHECKING:
 CALICO_TABLES = frozenset({("ip", "calico"), ("ip6", "calico")})
 """Calico's tables in nftables mode, v3.29 and later (felix/dataplane/linux/int_dataplane.go)."""
 
+NFTABLES, IPTABLES = "nftables", "iptables"
+"""Values of ``decision.dataplane``."""
+
+IPTABLES_FILTERS = frozenset({"filter", f"filter{LEGACY_SUFFIX}"})
+IPTABLES_CHAIN = "cali-from-wl-dispatch"
+"""In iptables mode Felix always programs this chain, in eBPF mode never (felix/rules/static.go)."""
+
 DISPATCH_CHAIN = "filter-cali-from-wl-dispatch"
 _IPTABLES_FILES = ("iptables-save.txt", "iptables-legacy-save.txt", "ip6tables-save.txt")
 _EBPF_FOLDER = "bpf/"
+
+
+def dataplane_of(walker: NodeWalker) -> str:
+    """ "nftables" or "iptables", whichever of Calico's programs the node's rules are; "" when neither. `EvidenceError`."""
+    ruleset = walker.program.ruleset
+    tables = ruleset.tables()
+    if CALICO_TABLES & set(tables):
+        return NFTABLES
+    filters = [(family, table) for family, table in tables if table in IPTABLES_FILTERS]
+    if any(ruleset.rules(family, table, IPTABLES_CHAIN) is not None for family, table in filters):
+        return IPTABLES
+    return ""
 
 
 class Dataplanes:
@@ -46,16 +66,16 @@ class Dataplanes:
         return self._findings[walker.name]
 
     def _objection(self, walker: NodeWalker) -> Exception | None:
-        if CALICO_TABLES & set(walker.program.ruleset.tables()):
+        if dataplane_of(walker):
             return None
         other = self._other_mode(walker.name)
         if other:
             return Undecided(f"{walker.name} runs Calico's {other} dataplane, which this version does not walk")
         hint = walker.state.cni_hint()
         return EvidenceError(
-            f"{walker.name} has no nftables table named calico"
+            f"{walker.name} has neither an nftables table named calico nor Calico's chains in iptables"
             + (f"; {hint}" if hint else "")
-            + ": name a node that runs Calico in nftables mode"
+            + ": name a node that runs Calico in nftables or iptables mode"
         )
 
     def _other_mode(self, node: str) -> str:
@@ -73,7 +93,7 @@ class Dataplanes:
             for family, table in CALICO_TABLES
             if (family, table) in set(ruleset.tables()) and ruleset.rules(family, table, DISPATCH_CHAIN) is not None
         ]
-        if programmed:
+        if programmed or dataplane_of(walker) == IPTABLES:
             return []
         return [
             Finding(

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from calico_debug.explain.kube_proxy import is_kube_proxy, reason_and_detail
 from calico_debug.model.nft import Fib, Lookup, Match, Rule
 from calico_debug.policy.chains import ChainKind, CommentKind, chain_role, parse_comment
 
 if TYPE_CHECKING:
     from calico_debug.walk.context import Denial
-
-KUBE_PROXY_TABLE = "kube-proxy"
-
-_KUBE_PROXY = (
-    (re.compile(r"reject-chain|(service|nodeport)-endpoints-check"), "no-endpoints", "the service has no endpoints"),
-    (re.compile(r"cluster-ips-check"), "service-port", "no service has this address and port"),
-    (re.compile(r"firewall-.*"), "source-ranges", "the load balancer's source ranges do not include the client"),
-)
-"""Chains in which kube-proxy denies (Kubernetes pkg/proxy/nftables/proxier.go, v1.29 to v1.35)."""
 
 _COMMENTS = {
     CommentKind.UNKNOWN_INTERFACE: ("unknown-interface", "Calico knows no endpoint for the interface"),
@@ -47,8 +38,8 @@ def cause_of(denial: Denial) -> Cause:
         chain = denial.chain
         where = f"chain {chain.name} of table {chain.family} {chain.table}"
         return Cause("not-calico", f"the policy of {where} is to drop and none of its rules accepted")
-    if rule.table == KUBE_PROXY_TABLE:
-        return _kube_proxy(denial, rule)
+    if is_kube_proxy(rule):
+        return Cause(*reason_and_detail(rule, reversed(denial.stack)))
     role = chain_role(rule.chain)
     if role is None:
         where = f"table {rule.family} {rule.table}, chain {rule.chain}"
@@ -61,14 +52,6 @@ def cause_of(denial: Denial) -> Cause:
     if role.kind is ChainKind.CIDR_BLOCK:
         return Cause("service-loop", "the destination is a service address that no service has")
     return Cause("rule", said.text or f"a rule of chain {rule.chain}")
-
-
-def _kube_proxy(denial: Denial, rule: Rule) -> Cause:
-    for chain in (rule.chain, *reversed(denial.stack)):
-        for pattern, reason, detail in _KUBE_PROXY:
-            if pattern.fullmatch(chain):
-                return Cause(reason, detail)
-    return Cause("not-calico", f"a rule of kube-proxy, chain {rule.chain}")
 
 
 def _checks_reverse_path(rule: Rule) -> bool:

@@ -1,0 +1,163 @@
+"""A router whose rules are iptables', of either backend, and probes that are compared with the walk over them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from calico_debug.state.node import NodeState
+from calico_debug.walk.node import NodeWalker
+from tests.evidence.memory import MemoryNode
+from tests.kernel.probes import MOST, Probe, Reality, judge, predict
+from tests.kernel.router import ROUTER, Router, moved
+from tests.lab import namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.kernel.probes import RuleKey
+
+GUARD = "guard"
+"""The comment of rules that let the router's own answers pass, and what IPv6 says by itself (neighbours, listeners);
+they are left out of every comparison.
+"""
+
+GUARDS = {
+    "ip": (
+        f"-p tcp -m tcp --tcp-flags RST RST -m comment --comment {GUARD} -j ACCEPT",
+        f"-p icmp -m icmp --icmp-type 3 -m comment --comment {GUARD} -j ACCEPT",
+    ),
+    "ip6": (
+        f"-p tcp -m tcp --tcp-flags RST RST -m comment --comment {GUARD} -j ACCEPT",
+        *(
+            f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -m comment --comment {GUARD} -j ACCEPT"
+            for kind in (1, 131, 132, 133, 135, 136, 143)
+        ),
+    ),
+}
+BUILTIN = {
+    "raw": ("PREROUTING", "OUTPUT"),
+    "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+    "filter": ("INPUT", "FORWARD", "OUTPUT"),
+}
+
+
+class Backend(NamedTuple):
+    """Programs and the bundle's files of one backend, by nft's name of the family."""
+
+    restore: Mapping[str, str]
+    save: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+BACKENDS = {
+    name: Backend(
+        {"ip": f"iptables-{name}-restore", "ip6": f"ip6tables-{name}-restore"},
+        {"ip": f"iptables-{name}-save", "ip6": f"ip6tables-{name}-save"},
+        {
+            "ip": f"iptables{'-legacy' if name == 'legacy' else ''}-save.txt",
+            "ip6": f"ip6tables{'-legacy' if name == 'legacy' else ''}-save.txt",
+        },
+    )
+    for name in ("nft", "legacy")
+}
+
+Rules = "Mapping[str, Mapping[str, Sequence[str]]]"
+"""Rules without ``-A CHAIN`` by table and chain. A chain that the kernel does not call is declared as used."""
+
+
+def restore_text(family: str, tables: Mapping[str, Mapping[str, Sequence[str]]], drop: Sequence[str] = ()) -> str:
+    """What iptables-restore reads. ``drop`` names "table CHAIN" whose policy is to drop."""
+    lines: list[str] = []
+    for table, chains in tables.items():
+        lines.append(f"*{table}")
+        for chain in BUILTIN[table]:
+            lines.append(f":{chain} {'DROP' if f'{table} {chain}' in drop else 'ACCEPT'} [0:0]")
+        lines += [f":{chain} - [0:0]" for chain in chains if chain not in BUILTIN[table]]
+        if table != "nat":
+            lines += [f"-A {chain} {rule}" for chain in BUILTIN[table] for rule in GUARDS[family]]
+        lines += [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
+        lines.append("COMMIT")
+    return "\n".join([*lines, ""])
+
+
+class World:
+    """The router with rules of one backend, and sets that stay."""
+
+    def __init__(self, router: Router, backend: str, sets: str) -> None:
+        self.router = router
+        self.backend = BACKENDS[backend]
+        self._files = router.evidence()
+        self._run(["ipset", "restore"], sets)
+
+    def load(self, rules: Mapping[str, str]) -> None:
+        """Replace every rule: text of iptables-restore by family."""
+        self.clear()
+        for family, text in rules.items():
+            self._run([self.backend.restore[family]], text)
+
+    def clear(self) -> None:
+        """Take away every rule."""
+        lines: list[str] = []
+        for table, chains in BUILTIN.items():
+            lines += [f"*{table}", *(f":{chain} ACCEPT [0:0]" for chain in chains), "COMMIT"]
+        for family in ("ip", "ip6"):
+            self._run([self.backend.restore[family]], "\n".join([*lines, ""]))
+
+    def files(self) -> dict[str, str]:
+        """The node's evidence now."""
+        saved = {self.backend.files[family]: self._save(family) for family in ("ip", "ip6")}
+        return {
+            **self._files,
+            **saved,
+            "nft-ruleset.json": self.router.listing(),
+            "ipset-save.txt": self._run(["ipset", "save"]),
+        }
+
+    def walker(self) -> NodeWalker:
+        """A walker over the rules as they are now."""
+        return NodeWalker(NodeState(MemoryNode(self.files(), ROUTER)))
+
+    def check(self, probes: Sequence[Probe], walker: NodeWalker | None = None) -> list[str]:
+        """Send each probe, and compare with the walk; how they differ."""
+        walker = walker or self.walker()
+        wrong: list[str] = []
+        before = self._counts()
+        for probe in probes:
+            seen = probe.send(self.router)
+            after = self._counts()
+            token = probe.datagram.payload
+            own = tuple(s for s in seen if s.datagram.payload == token and not s.datagram.is_error)
+            others = tuple(s for s in seen if s not in own)
+            real = Reality(Counter(moved(before, after)), Counter(), own, others)
+            alternatives = predict(walker, probe.packet, probe.link)
+            assert len(alternatives) <= MOST, [choice.why for choice in alternatives[0].choices]
+            for alternative in alternatives:
+                counted = alternative.result.trace.counted
+                counted[:] = [rule for rule in counted if rule.comment != GUARD]
+            if difference := judge(alternatives, real, probe):
+                wrong.append(difference)
+            before = after
+        return wrong
+
+    def _counts(self) -> dict[RuleKey, int]:
+        """Packets by rule; its number stands for the handle."""
+        found: dict[RuleKey, int] = {}
+        for family in ("ip", "ip6"):
+            table, numbers = "", Counter[str]()
+            for line in self._save(family).splitlines():
+                if line.startswith("*"):
+                    table, numbers = line[1:], Counter()
+                elif line.startswith("["):
+                    chain = line.split("-A ", 1)[1].split(" ", 1)[0]
+                    numbers[chain] += 1
+                    if f"--comment {GUARD}" not in line:
+                        found[family, table, chain, numbers[chain]] = int(line[1 : line.index(":")])
+        return found
+
+    def _save(self, family: str) -> str:
+        return self._run([self.backend.save[family], "-c"])
+
+    def _run(self, command: list[str], text: str | None = None) -> str:
+        return namespaces.run(self.router.namespace, command, text)
