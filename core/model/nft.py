@@ -25,7 +25,11 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """``width`` bits of the packet, ``offset`` bits after ``base`` ("link", "network", "transport", "inner")."""
+    """``width`` bits of the packet, ``offset`` bits after ``base`` ("link", "network", "transport", "inner").
+
+    Base "ipset" is what ipset takes for ports (ip_set_getport.c): source and destination, 16 bits each; of ICMP, type
+    and code at both places; 0 of protocols that have neither.
+    """
 
     base: str
     offset: int

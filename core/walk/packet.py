@@ -19,6 +19,9 @@ ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 PORT_PROTOCOLS = frozenset({TCP, UDP, 33, SCTP, 136})
 """Protocols whose header begins with a source and a destination port (33 is DCCP, 136 UDP-Lite)."""
 
+IPSET_PORT_PROTOCOLS = frozenset({TCP, UDP, SCTP, 136})
+"""Protocols whose ports ipset reads (net/netfilter/ipset/ip_set_getport.c, get_port)."""
+
 TCP_FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32}
 ECHO_REQUEST, ECHO_REPLY = 8, 0
 ECHO_REQUEST_V6, ECHO_REPLY_V6 = 128, 129
@@ -147,6 +150,8 @@ class Packet:
             header = self._network()
         elif base == "transport":
             header = self._transport()
+        elif base == "ipset":
+            header = self._ipset_ports()
         else:
             return unknown(width, f"{base} header: not part of the question")
         value, mask, size = header
@@ -188,6 +193,19 @@ class Packet:
             header.put(8, 8, self.icmp_code)
         return header.value, header.known, header.size
 
+    def _ipset_ports(self) -> tuple[int, int, int]:
+        header = _Header(32)
+        if self.protocol in IPSET_PORT_PROTOCOLS:
+            header.put(0, 16, self.sport)
+            header.put(16, 16, self.dport)
+        elif self.protocol in (ICMP, ICMPV6):
+            for offset in (0, 16):
+                header.put(offset, 8, self.icmp_type)
+                header.put(offset + 8, 8, self.icmp_code)
+        else:
+            header.put(0, 32, 0)
+        return header.value, header.known, header.size
+
 
 class _Header:
     """Bits of a header as one big integer, most significant bit first on the wire."""
@@ -212,6 +230,8 @@ class _Header:
 _OPEN_FIELDS = {
     ("transport", 0): "the source port was not given",
     ("transport", 16): "the destination port was not given",
+    ("ipset", 0): "the source port was not given",
+    ("ipset", 16): "the destination port was not given",
     ("network", 8): "the type of service was not given",
     ("network", 16): "the packet's length was not given",
     ("network", 64): "the time to live was not given",
