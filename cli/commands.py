@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import click
+
 from calico_debug import __version__
+from calico_debug.cli.chain import chain
 from calico_debug.cli.errors import PROGRAM
 from calico_debug.cli.trace import trace
 
@@ -36,3 +38,4 @@ def commands(context: click.Context) -> None:
 
 
 commands.add_command(trace)
+commands.add_command(chain)

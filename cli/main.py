@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
 
 def _run(arguments: list[str], world: Environment) -> int:
     import click
+
     from calico_debug.cli.commands import commands
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from calico_debug.cli.environment import Environment, Place, Question
 from calico_debug.cli.exit_codes import OF_VERDICT, ExitCode
 from calico_debug.cli.options import COLOURS, FORMATS, TraceOptions, check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import yaml
+
 from calico_debug.cli.render.terminal import Style
 from calico_debug.explain.document import to_document
 from calico_debug.model.explanation import FlowExplanation

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from calico_debug.cli.errors import describe, exit_code, one_line
-from calico_debug.errors import CalicoDebugError, EvidenceError, MissingEvidence, UsageError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from calico_debug.cli.errors import describe, exit_code, one_line
+from calico_debug.errors import CalicoDebugError, EvidenceError, MissingEvidence, UsageError
 
 
 @given(st.text())

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from calico_debug.cli.environment import Question
 from calico_debug.cli.flows import LONGEST_LINE, numbered_lines, parse_flow
 from calico_debug.errors import UsageError
 from calico_debug.explain.document import to_document
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.cli.samples import SAMPLES
 from tests.cli.worlds import Ran, run
 from tests.explain.test_document import VALIDATOR

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from calico_debug.cli.options import CONFLICTS, FORMATS, Conflict
 
+from calico_debug.cli.options import CONFLICTS, FORMATS, Conflict
 from tests.cli.worlds import run
 
 

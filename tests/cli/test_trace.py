@@ -6,11 +6,11 @@ import json
 
 import pytest
 import yaml
+
 from calico_debug.cli.environment import Place, Question
 from calico_debug.cli.render import renderer
 from calico_debug.cli.render.terminal import Style
 from calico_debug.explain.document import to_document
-
 from tests.cli.samples import SAMPLES
 from tests.cli.worlds import run
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from calico_debug.cli.environment import Place, Question
 from calico_debug.cli.tracer import open_source, open_tracer
 from calico_debug.errors import EvidenceError, UsageError

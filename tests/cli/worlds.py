@@ -11,7 +11,6 @@ from calico_debug.cli.environment import Environment, Place, Question
 from calico_debug.cli.main import main
 from calico_debug.errors import MissingEvidence, UsageError
 from calico_debug.model.explanation import FlowExplanation
-
 from tests.cli.samples import SAMPLES
 
 ANSWERS: Mapping[str, FlowExplanation | BaseException] = {

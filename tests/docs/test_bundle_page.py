@@ -11,7 +11,6 @@ from calico_debug.evidence.bundle import LIMITS, MEBIBYTE
 from calico_debug.evidence.contents import CLUSTER_FILES, NODE_COMMANDS
 from calico_debug.evidence.manifest import API_VERSION, KIND, read_manifest
 from calico_debug.state.cluster import load_cluster
-
 from tests.docs.markdown import code, section, tables
 
 

@@ -6,6 +6,9 @@ import shlex
 
 import click
 import pytest
+
+from calico_debug.cli.chain import HELP as CHAIN_HELP
+from calico_debug.cli.chain import chain
 from calico_debug.cli.commands import commands as group
 from calico_debug.cli.environment import Question
 from calico_debug.cli.exit_codes import ExitCode
@@ -14,7 +17,6 @@ from calico_debug.cli.options import CONFLICTS, FORMATS
 from calico_debug.cli.trace import HELP, trace
 from calico_debug.errors import MissingEvidence
 from calico_debug.model.explanation import FlowExplanation
-
 from tests.cli.worlds import Ran, run
 from tests.docs.markdown import DOCS, code, commands, section, tables
 
@@ -30,9 +32,10 @@ def written(option: click.Option) -> str:
 
 
 def test_options() -> None:
-    context = click.Context(trace, help_option_names=["-h", "--help"])
-    options = [option for option in trace.get_params(context) if isinstance(option, click.Option)]
-    assert tables(section("cli.md", "Options of trace"))[0] == [(written(option), option.help) for option in options]
+    for command, title in ((trace, "Options of trace"), (chain, "chain")):
+        context = click.Context(command, help_option_names=["-h", "--help"])
+        options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
+        assert tables(section("cli.md", title))[0] == [(written(option), option.help) for option in options]
 
 
 def test_conflicts() -> None:
@@ -59,7 +62,12 @@ def test_flow_keys() -> None:
 EXAMPLES = sorted(
     {
         example
-        for text in (*(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md")), HELP, str(group.help))
+        for text in (
+            *(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md")),
+            HELP,
+            CHAIN_HELP,
+            str(group.help),
+        )
         for example in commands(text)
     }
 )
@@ -77,5 +85,7 @@ def nothing_there(_: Ran, question: Question) -> FlowExplanation:
 def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They fail, if at all, because the bundle or the flows are not there, not because of what is typed."""
     words = shlex.split(example, comments=True)[1:]
+    if words[0] == "chain" and "--bundle" not in words:
+        words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
     assert run(*words).code == ExitCode.FAILED

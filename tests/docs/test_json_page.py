@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from calico_debug.explain.document import FIELDS
 from calico_debug.model.explanation import REASONS, VERDICTS, FlowExplanation
-
 from tests.docs.markdown import DOCS, code, section, tables
 from tests.explain.test_document import DEFINITIONS, SCHEMA
 

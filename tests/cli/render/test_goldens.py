@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from calico_debug.cli.options import FORMATS
 from calico_debug.cli.render import renderer
 from calico_debug.cli.render.terminal import Style
 from calico_debug.explain.document import to_document
-
 from tests.cli.samples import SAMPLES
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

@@ -6,6 +6,9 @@ import dataclasses
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from calico_debug.cli.render import renderer
 from calico_debug.cli.render.terminal import PLAIN, Style, safe, table, wrap
 from calico_debug.model.explanation import (
@@ -18,9 +21,6 @@ from calico_debug.model.explanation import (
     RuleRef,
     Step,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.cli.samples import SAMPLES
 
 ANY = st.text(st.characters(codec=None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+
 from calico_debug.cli.render.terminal import PLAIN
 from calico_debug.cli.render.text import ALWAYS_SHOWN, render
 from calico_debug.model.explanation import (
@@ -19,7 +20,6 @@ from calico_debug.model.explanation import (
     RuleRef,
     Step,
 )
-
 from tests.cli.samples import CLIENT_EGRESS, SAMPLES
 
 ENDS = ("tcp", FlowEnd("10.0.0.1"), FlowEnd("10.0.0.2", 80))

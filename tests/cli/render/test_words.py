@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from calico_debug.cli.render import words
 from calico_debug.model.explanation import REASONS, Decision, Evidence, FlowEnd, PolicyRef, RuleRef, Step
 
