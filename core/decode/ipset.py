@@ -299,4 +299,3 @@ def _protocol_and_port(text: str) -> tuple[int, int]:
         type_, code = icmp_type(port, TYPED_PROTOCOLS[protocol])
         return protocol, type_ << 8 | (code or 0)
     return protocol, number(port, LARGEST_PORT)
-

@@ -59,9 +59,7 @@ class SavedTables:
 
     def has_rules(self) -> bool:
         """Whether anything in it can matter: a rule, or a policy other than to accept."""
-        return any(
-            any(table.lines.values()) or "drop" in table.policies.values() for table in self._tables.values()
-        )
+        return any(any(table.lines.values()) or "drop" in table.policies.values() for table in self._tables.values())
 
     def chains(self, table: str, shown: str) -> Sequence[Chain]:
         """The chains of a table; in them, the table is called ``shown``."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from calico_debug.decode import iptables_matches as matches
-from calico_debug.decode.iptables_matches import MATCHES, Option, Setting
+from calico_debug.decode import iptables_header_matches as headers
+from calico_debug.decode.iptables_extensions import Option, Setting
+from calico_debug.decode.iptables_matches import MATCHES
 from calico_debug.decode.iptables_symbols import MALFORMED, NotUnderstoodError
 from calico_debug.decode.iptables_targets import HARMLESS_TARGETS, TARGETS, VERDICTS
 from calico_debug.decode.words import split_words
-from calico_debug.model.nft import Counter, Harmless, Rule, Statement, UnknownStatement, Verdict
+from calico_debug.model.nft import Counter, Harmless, Match, Rule, Statement, UnknownStatement, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -97,29 +98,29 @@ class _RuleReader:
 
     # ------------------------------------------------------------------------------------------------- plain options
 
-    def _protocol_option(self, negated: bool) -> None:
+    def protocol_option(self, negated: bool) -> None:
         name = self._take()
-        found = matches.protocol(name, negated)
+        found = headers.protocol(name, negated)
         self.base += found
-        if found and not negated and isinstance(found[0], matches.Match) and isinstance(found[0].right, int):
+        if found and not negated and isinstance(found[0], Match) and isinstance(found[0].right, int):
             self._protocol = found[0].right
 
-    def _source(self, negated: bool) -> None:
-        self.base.append(matches.address("src", self._take(), negated, self._family))
+    def source(self, negated: bool) -> None:
+        self.base.append(headers.address("src", self._take(), negated, self._family))
 
-    def _destination(self, negated: bool) -> None:
-        self.base.append(matches.address("dst", self._take(), negated, self._family))
+    def destination(self, negated: bool) -> None:
+        self.base.append(headers.address("dst", self._take(), negated, self._family))
 
-    def _incoming(self, negated: bool) -> None:
-        self.base += matches.interface("iifname", self._take(), negated)
+    def incoming(self, negated: bool) -> None:
+        self.base += headers.interface("iifname", self._take(), negated)
 
-    def _outgoing(self, negated: bool) -> None:
-        self.base += matches.interface("oifname", self._take(), negated)
+    def outgoing(self, negated: bool) -> None:
+        self.base += headers.interface("oifname", self._take(), negated)
 
-    def _fragment(self, negated: bool) -> None:
+    def fragment(self, negated: bool) -> None:
         if self._family != "ip":
             raise NotUnderstoodError("-f")
-        self.base.append(matches.fragment(negated))
+        self.base.append(headers.fragment(negated))
 
     # ---------------------------------------------------------------------------------------------------- extensions
 
@@ -196,10 +197,10 @@ class _RuleReader:
 _EXTENSION_STARTS = frozenset({"-m", "-j", "-g"})
 
 _BASE: Mapping[str, Callable[[_RuleReader, bool], None]] = {
-    "-p": _RuleReader._protocol_option,
-    "-s": _RuleReader._source,
-    "-d": _RuleReader._destination,
-    "-i": _RuleReader._incoming,
-    "-o": _RuleReader._outgoing,
-    "-f": _RuleReader._fragment,
+    "-p": _RuleReader.protocol_option,
+    "-s": _RuleReader.source,
+    "-d": _RuleReader.destination,
+    "-i": _RuleReader.incoming,
+    "-o": _RuleReader.outgoing,
+    "-f": _RuleReader.fragment,
 }

@@ -10,7 +10,14 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from calico_debug.decode import iptables_symbols as symbols
-from calico_debug.decode.iptables_matches import HOP_LIMIT, TRAFFIC_CLASS, Extension, mark_and_mask, span
+from calico_debug.decode.iptables_extensions import (
+    DSCP,
+    HOP_LIMIT,
+    TRAFFIC_CLASS,
+    Extension,
+    mark_and_mask,
+    span,
+)
 from calico_debug.decode.iptables_sets import decode_set
 from calico_debug.decode.iptables_symbols import NotUnderstoodError, number
 from calico_debug.model.nft import (
@@ -23,7 +30,6 @@ from calico_debug.model.nft import (
     Meta,
     Nat,
     Notrack,
-    Payload,
     Redirect,
     Reject,
     SetCt,
@@ -38,7 +44,7 @@ from calico_debug.model.nft import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from calico_debug.decode.iptables_matches import Option, Setting
+    from calico_debug.decode.iptables_extensions import Option, Setting
     from calico_debug.model.nft import Expression
 
 VERDICTS: Mapping[str, Verdict] = {
@@ -121,7 +127,7 @@ def _nat(kind: str, name: str, options: Sequence[Option], setting: Setting) -> S
 
 
 def _split_target(text: str, family: str) -> tuple[str, str]:
-    """"10.0.0.1-10.0.0.9:80-90", "[fd00::1]:80", "fd00::1" or ":80" to its two parts."""
+    """ "10.0.0.1-10.0.0.9:80-90", "[fd00::1]:80", "fd00::1" or ":80" to its two parts."""
     if family == "ip6" and not text.startswith(":"):
         if not text.startswith("["):
             return text, ""
@@ -190,12 +196,12 @@ def _queue(_options: Sequence[Option], _setting: Setting) -> list[Statement]:
 
 
 def _dscp(options: Sequence[Option], setting: Setting) -> list[Statement]:
-    field = Payload("network", TRAFFIC_CLASS[setting.family], 6)
+    field = DSCP[setting.family]
     return [SetPayload(field, Constant(number(option.value, 0x3F))) for option in options if option.values]
 
 
 def _tos(options: Sequence[Option], setting: Setting) -> list[Statement]:
-    field = Payload("network", TRAFFIC_CLASS[setting.family], 8)
+    field = TRAFFIC_CLASS[setting.family]
     value, slash, mask = options[0].value.partition("/")
     if options[0].name != "--set-tos":
         raise NotUnderstoodError(options[0].name)
@@ -205,7 +211,7 @@ def _tos(options: Sequence[Option], setting: Setting) -> list[Statement]:
 
 
 def _hops(options: Sequence[Option], setting: Setting) -> list[Statement]:
-    field = Payload("network", HOP_LIMIT[setting.family], 8)
+    field = HOP_LIMIT[setting.family]
     option = options[0]
     if option.name.endswith("-set"):
         return [SetPayload(field, Constant(number(option.value, 255)))]

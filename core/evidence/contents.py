@@ -28,7 +28,7 @@ NODE_COMMANDS: Mapping[str, str] = {
 """
 
 IPTABLES_FILES: Mapping[str, str] = {"iptables-save.txt": "ip", "ip6tables-save.txt": "ip6"}
-"""Listings of iptables rules, of the nf_tables backend where that is the node's default, and nft's name of the family."""
+"""Listings of iptables rules, of the backend that the node uses by default, and nft's name of the family."""
 
 IPTABLES_LEGACY_FILES: Mapping[str, str] = {"iptables-legacy-save.txt": "ip", "ip6tables-legacy-save.txt": "ip6"}
 """Listings of the rules that the kernel's own ip_tables and ip6_tables hold."""

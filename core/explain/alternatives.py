@@ -48,7 +48,8 @@ def combine(told: Sequence[Told]) -> tuple[str, Decision | None, list[Finding]]:
         detail = "the kernel picks one of several ways at random, and they end differently"
     reason = "not-understood" if Kind.UNKNOWN in kinds else "alternatives"
     findings = [Finding("depends-on", "warning", question) for question in questions]
-    return "undetermined", Decision(node, DATAPLANE, reason, detail=detail), findings
+    dataplane = first.decision.dataplane if first.decision else DATAPLANE
+    return "undetermined", Decision(node, dataplane, reason, detail=detail), findings
 
 
 def disagreement(backends: Sequence[BackendOutcome]) -> Finding:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calico_debug.evidence.source import EvidenceSource
+    from calico_debug.model.nft import Ruleset
     from calico_debug.walk.node import NodeWalker
 
 CALICO_TABLES = frozenset({("ip", "calico"), ("ip6", "calico")})
@@ -31,8 +32,14 @@ _EBPF_FOLDER = "bpf/"
 
 
 def dataplane_of(walker: NodeWalker) -> str:
-    """ "nftables" or "iptables", whichever of Calico's programs the node's rules are; "" when neither. `EvidenceError`."""
-    ruleset = walker.program.ruleset
+    """NFTABLES or IPTABLES, by the rules that Calico programmed; "" when there are none, or none can be read."""
+    try:
+        return _programmed(walker.program.ruleset)
+    except EvidenceError:
+        return ""
+
+
+def _programmed(ruleset: Ruleset) -> str:
     tables = ruleset.tables()
     if CALICO_TABLES & set(tables):
         return NFTABLES
@@ -66,7 +73,7 @@ class Dataplanes:
         return self._findings[walker.name]
 
     def _objection(self, walker: NodeWalker) -> Exception | None:
-        if dataplane_of(walker):
+        if _programmed(walker.program.ruleset):
             return None
         other = self._other_mode(walker.name)
         if other:

@@ -45,9 +45,7 @@ _IPTABLES = (
     _Denial(
         re.compile(r"KUBE-FIREWALL"), re.compile(r"kubernetes firewall for dropping marked packets"), *_SOURCE_RANGES
     ),
-    _Denial(
-        re.compile(r"KUBE-FIREWALL"), _ANY, "not-calico", "kubelet blocks packets from elsewhere to 127.0.0.0/8"
-    ),
+    _Denial(re.compile(r"KUBE-FIREWALL"), _ANY, "not-calico", "kubelet blocks packets from elsewhere to 127.0.0.0/8"),
     _Denial(
         re.compile(r"KUBE-FORWARD"),
         _ANY,
@@ -55,8 +53,8 @@ _IPTABLES = (
         "kube-proxy drops packets that conntrack finds to belong to no connection",
     ),
 )
-"""Kubernetes pkg/proxy/iptables/proxier.go and pkg/kubelet/kubelet_network_linux.go, v1.22 to v1.35. Up to v1.27 packets
-outside of the source ranges were marked in KUBE-MARK-DROP, and KUBE-FIREWALL dropped what was marked.
+"""Kubernetes pkg/proxy/iptables/proxier.go and pkg/kubelet/kubelet_network_linux.go, v1.22 to v1.35. Up to v1.27,
+packets outside of the source ranges were marked in KUBE-MARK-DROP, and KUBE-FIREWALL dropped what was marked.
 """
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from calico_debug.explain.attribution import Attributor, evidence_of, profile_ref
 from calico_debug.explain.closest import closest_rule, tell
+from calico_debug.explain.dataplane import dataplane_of
 from calico_debug.explain.denials import cause_of
 from calico_debug.explain.evaluation import ALLOWED, DENIED, EndpointVisit, TierVisit, endpoint_visits
 from calico_debug.explain.hookorder import order_finding
@@ -87,7 +88,7 @@ class _Narrator:
         stopped = journey.stopped if not journey.arrived else journey.reply_stopped
         if not journey.arrived or stopped:
             detail = stopped or "the walk did not get to the destination"
-            told.decision = Decision(last, DATAPLANE, "missing-evidence", detail=detail)
+            told.decision = Decision(last, self._dataplane(last), "missing-evidence", detail=detail)
             return
         told.verdict = "allowed"
         first = journey.legs[0].made
@@ -95,16 +96,25 @@ class _Narrator:
             told.decision = self._accepted
         elif not first.arrived and journey.arrived == "workload" and journey.place and journey.place.node == first.node:
             told.decision = Decision(
-                first.node, DATAPLANE, "host-to-own-pod", detail="a node's traffic to its own pods is not policed"
+                first.node,
+                self._dataplane(first.node),
+                "host-to-own-pod",
+                detail="a node's traffic to its own pods is not policed",
             )
         else:
             told.decision = Decision(
-                first.node, DATAPLANE, "no-policy", detail="no policy applies to either end on this path"
+                first.node,
+                self._dataplane(first.node),
+                "no-policy",
+                detail="no policy applies to either end on this path",
             )
 
     def _decide(self, verdict: str, decision: Decision) -> None:
         if self._told.decision is None:
             self._told.verdict, self._told.decision = verdict, decision
+
+    def _dataplane(self, node: str) -> str:
+        return dataplane_of(self._walkers[node]) if node in self._walkers else DATAPLANE
 
     # --------------------------------------------------------------------------------------------------------- legs
 
@@ -127,7 +137,7 @@ class _Narrator:
             reason = "missing-evidence" if made.trace.missing else "not-understood"
             why, hypothetical = made.trace.undecided, made.trace.hypothetical
             if not hypothetical:
-                self._decide("undetermined", Decision(made.node, DATAPLANE, reason, detail=why))
+                self._decide("undetermined", Decision(made.node, self._dataplane(made.node), reason, detail=why))
             self._step(Step(made.node, "netfilter", "undetermined", why, hypothetical=hypothetical))
         if leg.reply and not leg.outer and made.ending in (SENT, DELIVERED):
             self._step(Step(made.node, "reply", "passed", "conntrack lets the answer through"))
@@ -138,7 +148,7 @@ class _Narrator:
             case Unrouted(reason, detail):
                 if leg.made.ending == LOST and not leg.made.trace.hypothetical:
                     verdict = "rejected" if reason == "no-route" and "blackhole" not in detail else "denied"
-                    self._decide(verdict, Decision(node, DATAPLANE, reason, detail=detail))
+                    self._decide(verdict, Decision(node, self._dataplane(node), reason, detail=detail))
                 self._step(Step(node, "routing", "dropped", detail, hypothetical=leg.made.trace.hypothetical))
             case Matched():
                 self._host_action(leg, event)
@@ -184,7 +194,9 @@ class _Narrator:
             node, hypothetical = leg.made.node, event.hypothetical
             self._step(Step(node, "host", "accepted", detail, evidence=evidence, hypothetical=hypothetical))
             if not hypothetical:
-                self._accepted = Decision(node, DATAPLANE, "host-default", "egress", detail=detail, evidence=evidence)
+                self._accepted = Decision(
+                    node, self._dataplane(node), "host-default", "egress", detail=detail, evidence=evidence
+                )
 
     # -------------------------------------------------------------------------------------------------------- visits
 
@@ -281,7 +293,15 @@ class _Narrator:
         elif visit.reason == "profile":
             ref = profile_ref(visit.profile)
         return Decision(
-            leg.made.node, DATAPLANE, visit.reason, visit.role.direction, tier_name, ref, rule, detail, evidence
+            leg.made.node,
+            self._dataplane(leg.made.node),
+            visit.reason,
+            visit.role.direction,
+            tier_name,
+            ref,
+            rule,
+            detail,
+            evidence,
         )
 
     def _policy(self, walker: NodeWalker, visit: EndpointVisit, chain: str) -> NamedPolicy:
@@ -302,7 +322,7 @@ class _Narrator:
             evidence = evidence_of(denial.rule, f"{denial.chain.family} {denial.chain.table}", denial.chain.name)
             direction = _direction(denial)
             detail = _outer(leg, cause.detail)
-            decision = Decision(node, DATAPLANE, cause.reason, direction, detail=detail, evidence=evidence)
+            decision = Decision(node, self._dataplane(node), cause.reason, direction, detail=detail, evidence=evidence)
             self._step(_denial_step(leg, decision, verdict, denial))
         if leg.discovery:
             verdict, decision = "denied", replace(decision, reason="neighbour-discovery", detail=_CUT_DISCOVERY)

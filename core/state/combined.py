@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from calico_debug.decode.iptables import BUILTIN_TABLES, decode_tables
 from calico_debug.decode.ipset import SavedSets
+from calico_debug.decode.iptables import BUILTIN_TABLES, decode_tables
 from calico_debug.errors import MissingEvidence
 from calico_debug.evidence.contents import IPTABLES_FILES, IPTABLES_LEGACY_FILES
 from calico_debug.state.iptables import LEGACY_SUFFIX, IpSets, IptablesRuleset

@@ -72,8 +72,7 @@ def restore_text(family: str, tables: Mapping[str, Mapping[str, Sequence[str]]],
     lines: list[str] = []
     for table, chains in tables.items():
         lines.append(f"*{table}")
-        for chain in BUILTIN[table]:
-            lines.append(f":{chain} {'DROP' if f'{table} {chain}' in drop else 'ACCEPT'} [0:0]")
+        lines += [f":{chain} {'DROP' if f'{table} {chain}' in drop else 'ACCEPT'} [0:0]" for chain in BUILTIN[table]]
         lines += [f":{chain} - [0:0]" for chain in chains if chain not in BUILTIN[table]]
         if table != "nat":
             lines += [f"-A {chain} {rule}" for chain in BUILTIN[table] for rule in GUARDS[family]]

@@ -1,4 +1,4 @@
-"""Every match that is decoded, tried with real packets on both backends: rules that only count, and the walk's count."""
+"""Every match that is decoded, with real packets on both backends: rules that only count, and the walk's count."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
+
 from calico_debug.model.nft import UnknownStatement
 from tests.kernel.frames import ICMP, ICMPV6, TCP, UDP, Datagram
 from tests.kernel.iptables_world import BUILTIN, World, restore_text
@@ -225,10 +226,7 @@ def rules(family: str, chain: str) -> list[str]:
 def every_table(family: str) -> str:
     return restore_text(
         family,
-        {
-            table: {chain: rules(family, chain) for chain in BUILTIN[table]}
-            for table in ("raw", "mangle", "filter")
-        },
+        {table: {chain: rules(family, chain) for chain in BUILTIN[table]} for table in ("raw", "mangle", "filter")},
     )
 
 
