@@ -21,6 +21,8 @@ _NEW_ICMP = {ICMP: frozenset({8, 13, 15, 17}), ICMPV6: frozenset({128, 139})}
 _NEVER_TRACKED_ICMPV6 = frozenset({130, 131, 132, 133, 134, 135, 136, 137, 143})
 """Neighbour discovery and multicast listeners are left untracked (noct_valid_new)."""
 
+_DECIDING = TCP_FLAGS["syn"] | TCP_FLAGS["ack"] | TCP_FLAGS["rst"] | TCP_FLAGS["fin"]
+
 FINISHED = frozenset({"TIME_WAIT", "CLOSE", "LAST_ACK"})
 """TCP states in which a new SYN replaces the entry."""
 
@@ -84,10 +86,10 @@ class ConnectionTable:
         return STATE_BITS["new"]
 
     def _fresh_tcp(self, flags: int) -> int:
-        relevant = flags & (TCP_FLAGS["syn"] | TCP_FLAGS["ack"] | TCP_FLAGS["rst"] | TCP_FLAGS["fin"])
-        if relevant == TCP_FLAGS["syn"]:
+        """Row "none" of tcp_conntracks: a SYN opens, an ACK may be picked up, anything else is invalid."""
+        if flags & _DECIDING == TCP_FLAGS["syn"]:
             return STATE_BITS["new"]
-        if relevant & (TCP_FLAGS["rst"] | TCP_FLAGS["syn"]) or not relevant & TCP_FLAGS["ack"]:
+        if flags & _DECIDING != TCP_FLAGS["ack"]:
             return STATE_BITS["invalid"]
         loose = self._state.sysctl("net.netfilter.nf_conntrack_tcp_loose") != "0"
         return STATE_BITS["new" if loose else "invalid"]

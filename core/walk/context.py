@@ -67,10 +67,14 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Unrouted:
-    """The kernel discarded the packet outside nftables: ``reason`` is a key of `model.explanation.REASONS`."""
+    """The kernel discarded the packet outside nftables: ``reason`` is a key of `model.explanation.REASONS`.
+
+    ``answer`` is the ICMP error that it sends back, under nft's name for it ("host-unreachable"); "" for silence.
+    """
 
     reason: str
     detail: str
+    answer: str = ""
 
 
 Event = Matched | Tracked | Translated | Routed | Unrouted

@@ -106,10 +106,11 @@ def _meta(key: str) -> Evaluator:
         "oif": lambda packet: packet.outgoing.index if packet.outgoing else 0,
         "iiftype": lambda packet: _hardware_type(packet.incoming.name) if packet.incoming else None,
         "oiftype": lambda packet: _hardware_type(packet.outgoing.name) if packet.outgoing else None,
-        "iifkind": lambda packet: packet.incoming.kind if packet.incoming else None,
-        "oifkind": lambda packet: packet.outgoing.kind if packet.outgoing else None,
-        "pkttype": lambda _packet: 0,
-        "nftrace": lambda _packet: 0,
+        # A device without a kind (a physical one, or lo) ends the rule as none at all does.
+        "iifkind": lambda packet: packet.incoming.kind or None if packet.incoming else None,
+        "oifkind": lambda packet: packet.outgoing.kind or None if packet.outgoing else None,
+        "pkttype": lambda packet: packet.written.get("pkttype", 0),
+        "nftrace": lambda packet: packet.written.get("nftrace", 0),
         "secpath": lambda _packet: 0,
         "ipsec": lambda _packet: 0,
     }
@@ -157,7 +158,7 @@ def _ct(key: str, direction: str | None) -> Evaluator:
             if tracking is None:
                 return None
             value: Value | None = getattr(tracking.reply if direction == "reply" else tracking.original, field)
-            return value
+            return _NO_PORT if value is None else value
 
         return ends
     if key in ("l3proto", "protocol"):
@@ -181,6 +182,10 @@ _CT_ENDS = {
     "proto-src": "source_port",
     "proto-dst": "destination_port",
 }
+
+
+_NO_PORT = unknown(16, "the identifier that conntrack keeps in place of a port was not given")
+"""ICMP's tuples hold the identifier, the type and the code where others have ports."""
 
 
 def _entry(context: Context) -> Any:

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from calico_debug.walk.choices import Kind, Unsure
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calico_debug.model.nft import Chain
+    from calico_debug.walk.compare import Answer
 
 INGRESS, PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING, EGRESS = (
     "ingress",
@@ -85,6 +88,11 @@ def stages(chains: Sequence[Chain], family: int, hook: str) -> tuple[Stage, ...]
     ]
     plan: list[tuple[int, int, Stage]] = []
     nat: list[tuple[int, int, Chain]] = []
+    # The NAT core joins all of its hooks with the first chain of type nat at any of them (nf_nat_register_fn).
+    oldest = min(
+        (age for age, c in enumerate(chains) if c.hook and c.hook.type == "nat" and c.family in FAMILIES[family]),
+        default=-1,
+    )
     for age, chain in here:
         assert chain.hook is not None
         if chain.hook.type == "nat":
@@ -95,12 +103,18 @@ def stages(chains: Sequence[Chain], family: int, hook: str) -> tuple[Stage, ...]
         plan.append((CONNTRACK_PRIORITY, 1, Stage(None, Builtin.CONNTRACK)))
     if hook in NAT_PRIORITY:
         ordered = tuple(chain for _, _, chain in sorted(nat, key=lambda entry: entry[:2]))
-        registered = max((age for _, age, _ in nat), default=1)  # the NAT core joined the hook with its first chain
-        plan.append((NAT_PRIORITY[hook], registered, Stage(None, Builtin.NAT, ordered)))
+        plan.append((NAT_PRIORITY[hook], -oldest, Stage(None, Builtin.NAT, ordered)))
     return tuple(stage for _, _, stage in sorted(plan, key=lambda entry: entry[:2]))
 
 
-def applies_to(chain: Chain, device: str) -> bool:
+def applies_to(chain: Chain, device: str) -> Answer:
     """Whether a chain of a device hook is attached to ``device``; others apply everywhere."""
     assert chain.hook is not None
-    return chain.hook.hook not in DEVICE_HOOKS or device in chain.hook.devices
+    if chain.hook.hook not in DEVICE_HOOKS or device in chain.hook.devices:
+        return True
+    if chain.hook.devices:
+        return False
+    return Unsure(
+        Kind.UNKNOWN,
+        f"chain {chain.name} of table {chain.family} {chain.table} is attached to a device that the listing leaves out",
+    )

@@ -270,7 +270,11 @@ class _Passage:
         return self._decided(found)
 
     def _route_out(self) -> Way:
-        return self._decided(self._found(self._router.look_up(self._question(LOOPBACK), self._chooser)))
+        way = self._found(self._router.look_up(self._question(LOOPBACK), self._chooser))
+        failure = self._router.lent_loopback(self._packet.family, self._packet.source, _leaving(way))
+        if failure:
+            self._lose("rpf", failure)
+        return self._decided(way)
 
     def _found(self, way: Way | None) -> Way:
         if way is not None and (way.type == "unicast" or way.is_local):

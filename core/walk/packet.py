@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from calico_debug.model.conntrack import STATE_BITS, STATUS_BITS
-from calico_debug.model.values import Partial, settle, unknown
+from calico_debug.model.values import Partial, Value, settle, unknown
 
 if TYPE_CHECKING:
     from calico_debug.model.routing import Interface
@@ -63,12 +63,18 @@ class Tracking:
 
     def translate(self, side: str, address: int, port: Port) -> None:
         """Record that the connection's source ("src") or destination ("dst") becomes ``address`` and ``port``."""
+        before = self.reply
         if side == "dst":
-            self.reply = replace(self.reply, source=address, source_port=port)
-            self.status |= STATUS_BITS["dnat"]
+            self.reply = replace(before, source=address, source_port=port)
+            changed = address != before.source or port != before.source_port
         else:
-            self.reply = replace(self.reply, destination=address, destination_port=port)
-            self.status |= STATUS_BITS["snat"]
+            self.reply = replace(before, destination=address, destination_port=port)
+            # A port that stays open is kept where no other connection uses it.
+            changed = address != before.destination or (
+                not isinstance(port, Partial) and port != before.destination_port
+            )
+        if changed:  # a translation to what is there already does not count (nf_nat_setup_info)
+            self.status |= STATUS_BITS["dnat" if side == "dst" else "snat"]
 
 
 class Packet:
@@ -90,6 +96,7 @@ class Packet:
         "sport",
         "tcp_flags",
         "tracking",
+        "written",
     )
 
     def __init__(
@@ -118,6 +125,8 @@ class Packet:
         self.outgoing: Interface | None = None
         self.local = False
         self.tracking: Tracking | None = None
+        self.written: dict[str, Value | tuple[Value, ...] | None] = {}
+        """Metadata other than the mark that rules wrote (pkttype, priority, …)."""
         self._slices: dict[tuple[str, int, int], int | Partial] = {}
 
     def ends(self) -> Ends:
@@ -146,6 +155,11 @@ class Packet:
         known = self._slices.get(key)
         if known is not None:
             return known
+        if base == "transport" and width == 16 and self.protocol in PORT_PROTOCOLS and offset in (0, 16):
+            # Ports that nobody gave bring their own reason: a reply's destination port is the request's source port.
+            port = self.sport if offset == 0 else self.dport
+            if port is not None:
+                return port
         if base == "network":
             header = self._network()
         elif base == "transport":

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
-from calico_debug.model.routing import address_from_int
+from calico_debug.model.routing import Route, address_from_int
 from calico_debug.model.values import Partial
 from calico_debug.walk.choices import Kind
 from calico_debug.walk.context import Undecided
 
 if TYPE_CHECKING:
-    from calico_debug.model.routing import Interface, InterfaceAddress, Network, NextHop, Route, RoutingRule
+    from calico_debug.model.routing import Interface, InterfaceAddress, Network, NextHop, RoutingRule
     from calico_debug.state.node import NodeState
     from calico_debug.walk.choices import Chooser
 
@@ -25,7 +26,10 @@ LOOPBACK = "lo"
 MAX_RULE_STEPS = 1_000
 BITS = {4: 32, 6: 128}
 REFUSED_TYPES = {"blackhole", "unreachable", "prohibit"}
-"""Route types that end a packet; all but blackhole answer with an ICMP error."""
+"""Types of routes and actions of rules that end a packet; all but blackhole answer with an ICMP error."""
+LOCAL_TYPES = {"local", "broadcast", "anycast"}
+"""Route types that deliver to the host itself what comes in."""
+ANYWHERE: Mapping[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,11 @@ class Way:
         return self.route.type
 
     @property
+    def is_local(self) -> bool:
+        """Whether the host takes the packet for itself."""
+        return self.route.type in LOCAL_TYPES
+
+    @property
     def interface(self) -> str:
         """The outgoing interface, "" when there is none."""
         return self.hop.interface if self.hop else (self.route.hops[0].interface if self.route.hops else "")
@@ -61,6 +70,22 @@ class Way:
     def next_hop(self) -> int | None:
         """The gateway as an integer, None when the destination is on the link."""
         return int(self.hop.gateway) if self.hop and self.hop.gateway is not None else None
+
+
+def refusal(family: int, way: Way | None) -> str:
+    """The ICMP error for a packet on its way through that has no way out, "" when it is dropped in silence.
+
+    Source: net/ipv4/route.c (ip_error), net/ipv6/route.c (ip6_pkt_discard, ip6_pkt_prohibit).
+    """
+    kind = way.type if way is not None else ""
+    if kind == "prohibit":
+        return "admin-prohibited"
+    if kind not in ("", "unreachable"):
+        return ""
+    if family == 6:
+        return "no-route"
+    # A rule's "unreachable" is ENETUNREACH, a route's EHOSTUNREACH (fib4_rule_action and fib_props).
+    return "host-unreachable" if way is not None and way.route.table else "net-unreachable"
 
 
 class _Table:
@@ -124,19 +149,20 @@ class Router:
                 return None
             rule = rules[position]
             position += 1
-            if not _selects(rule, question):
-                continue
-            if rule.unknown:
+            chosen = _selects(rule, question)
+            if rule.unknown and (chosen or rule.inverted):
                 raise Undecided(
                     f"routing rule {rule.priority} of {self._node.name} has {', '.join(rule.unknown)}, "
                     "which is not understood"
                 )
+            if not chosen:
+                continue
             if rule.action == "goto":
                 # A goto whose target does not exist is skipped (net/core/fib_rules.c, FR_ACT_GOTO).
                 position = next((i for i, other in enumerate(rules) if other.priority == rule.goto), position)
                 continue
             if rule.action in REFUSED_TYPES:
-                raise Undecided(f"routing rule {rule.priority} of {self._node.name} says {rule.action}")
+                return Way(Route(ANYWHERE[question.family], "", rule.action), None)
             if rule.action != "lookup":
                 continue
             way, thrown = self._in_table(rule, question)
@@ -153,8 +179,12 @@ class Router:
                 return None, True
             if question.outgoing and route.type == "unicast" and not _uses(route, question.outgoing):
                 continue
-            if rule.suppress_prefix_length is not None and route.destination.prefixlen <= rule.suppress_prefix_length:
+            if route.type not in REFUSED_TYPES and _suppressed(rule, route):
                 return None, True
+            if route.tos:
+                raise Undecided(
+                    f"route {route.destination} of {self._node.name} is for one type of service, which was not given"
+                )
             if route.unknown:
                 raise Undecided(
                     f"route {route.destination} of {self._node.name} has {', '.join(route.unknown)}, "
@@ -179,34 +209,63 @@ class Router:
 
     # -------------------------------------------------------------------------------------------- on the way in
 
-    def reverse_path_failure(self, family: int, source: int, destination: int, mark: int | Partial, via: str) -> str:
+    def martian(self, family: int, source: int, destination: int, via: str) -> str:
+        """Why addresses make the kernel discard a packet before it is routed; "" when they do not.
+
+        Source: net/ipv4/route.c, ip_route_input_slow.
+        """
+        if family != 4 or via == LOOPBACK:
+            return ""
+        failure = self.lent_loopback(4, source, via) or self.lent_loopback(4, destination, via, "destination")
+        if failure:
+            return failure
+        shown = address_from_int(4, source)
+        return f"source {shown} is no host's address" if shown.is_multicast or source in (0, 0xFFFFFFFF) else ""
+
+    def lent_loopback(self, family: int, address: int, interface: str, end: str = "source") -> str:
+        """Why a loopback address (127.0.0.0/8) may not be used on an interface; "" when it is none, or may.
+
+        Source: net/ipv4/route.c, ip_route_input_slow, and __mkroute_output for packets of the host itself.
+        """
+        if family != 4 or interface == LOOPBACK or address >> 24 != 127:
+            return ""
+        if any(self._setting("all", interface, "route_localnet")):
+            return ""
+        return f"{end} {address_from_int(4, address)} is a loopback address (route_localnet of {interface} is 0)"
+
+    def reverse_path_failure(
+        self, family: int, source: int, destination: int, mark: int | Partial, via: str, leaving: str = LOOPBACK
+    ) -> str:
         """Why the kernel's own source check refuses a packet that came in through ``via``; "" when it does not.
 
-        IPv4 only: IPv6 has no rp_filter (its checks are rules of the firewall).
+        ``leaving`` is the interface that the packet would go on through: the check asks for the way of an answer, which
+        comes in there. IPv4 only: IPv6 has no rp_filter (its checks are rules of the firewall). Source:
+        net/ipv4/fib_frontend.c, fib_validate_source.
         """
         if family != 4:
             return ""
         strict = max(self._setting("all", via, "rp_filter"))
         accept_local = any(self._setting("all", via, "accept_local"))
-        checked_mark = mark if any(self._setting("all", via, "src_valid_mark")) else 0
-        way = self.look_up(Question(family, source, destination, checked_mark, via))
-        if way is not None and way.type == "local":
-            return (
-                ""
-                if accept_local
-                else f"source {address_from_int(family, source)} is an address of {self._node.name} itself"
-            )
-        if way is not None and way.type in ("broadcast", "multicast"):
-            return f"source {address_from_int(family, source)} is a {way.type} address"
-        if strict == 0:
+        if strict == 0 and accept_local:
             return ""
-        if way is None or way.type != "unicast":
-            return f"{self._node.name} has no route back to {address_from_int(family, source)} (rp_filter of {via} is {strict})"
-        if strict == 1 and not _uses(way.route, via):
-            return (
-                f"the route back to {address_from_int(family, source)} is {way.interface}, not {via} "
-                f"(rp_filter of {via} is 1, strict)"
-            )
+        checked_mark = mark if any(self._setting("all", via, "src_valid_mark")) else 0
+        way = self.look_up(Question(family, source, destination, checked_mark, leaving))
+        shown = address_from_int(family, source)
+        kind = "" if way is None or way.type in REFUSED_TYPES else way.type
+        if kind == "local" and not accept_local:
+            return f"source {shown} is an address of {self._node.name} itself"
+        if kind in ("broadcast", "multicast"):
+            return f"source {shown} is a {kind} address"
+        if strict == 0 or (kind == "local" and via == LOOPBACK):
+            return ""
+        if way is None or not kind:
+            return f"{self._node.name} has no route back to {shown} (rp_filter of {via} is {strict})"
+        if _uses(way.route, via):
+            return ""
+        if strict == 1:
+            return f"the route back to {shown} is {way.interface}, not {via} (rp_filter of {via} is 1, strict)"
+        if not any(owned.interface == via and owned.address.version == 4 for owned in self._node.addresses):
+            return f"the route back to {shown} is {way.interface}, and {via} has no address (rp_filter is {strict})"
         return ""
 
     def forwards(self, family: int, incoming: str) -> bool:
@@ -217,6 +276,8 @@ class Router:
             )
         else:
             value = self._node.sysctl("net.ipv6.conf.all.forwarding")
+            if value == "0" and self._node.sysctl(f"net.ipv6.conf.{incoming}.force_forwarding") == "1":  # since 6.17
+                return True
         return value != "0"
 
     def _setting(self, *keys: str) -> tuple[int, ...]:
@@ -227,33 +288,39 @@ class Router:
 
     # ------------------------------------------------------------------------------------- answers for expressions
 
-    def address_type(self, family: int, address: int, device: str) -> str:
+    def address_type(self, family: int, address: int, device: str, asked: Question) -> str:
         """What ``fib … type`` answers: local, unicast, broadcast, multicast, …; ``device`` "" is any.
 
-        IPv4 asks table local alone (inet_addr_type_dev_table), IPv6 the whole lookup (nft_fib6_eval_type).
+        IPv4 asks table local alone (inet_addr_type_dev_table), IPv6 the whole lookup ``asked`` (nft_fib6_eval_type).
         """
         if address_from_int(family, address).is_multicast:
             return "multicast"
-        if family == 4 and address in (0, 0xFFFFFFFF):
+        if family == 6:
+            return self._address_type6(address, device, asked)
+        if address >> 24 == 0 or address == 0xFFFFFFFF:
             return "broadcast"
-        if family == 4:
-            table = self._family_tables(4).get("local")
-            route = next(iter(table.matches(Question(4, address, 0, 0))), None) if table else None
-            if route is None or (device and not _uses(route, device)):
-                return "unicast"
-            return route.type
-        way = self.look_up(Question(6, address, 0, 0))
+        table = self._family_tables(4).get("local")
+        route = next(iter(table.matches(Question(4, address, 0, 0))), None) if table else None
+        if route is None or route.type in REFUSED_TYPES or (device and not _uses(route, device)):
+            return "unicast"
+        return route.type
+
+    def _address_type6(self, address: int, device: str, asked: Question) -> str:
+        if device and any(int(o.address) == address for o in self._node.addresses if o.interface == device):
+            return "local"
+        way = self.look_up(asked)
         if way is None:
             return "unreachable"
-        if way.type == "local" and device and not _uses(way.route, device):
-            return "unicast"
-        return way.type
+        if way.type in REFUSED_TYPES or way.type == "anycast":
+            return way.type
+        return "local" if way.type == "local" and not device else "unicast"
 
     def source_address(self, family: int, way: Way, destination: int) -> int | None:
         """The address the kernel gives to packets of its own that leave on ``way`` (also what masquerade takes)."""
         if way.route.preferred_source is not None:
             return int(way.route.preferred_source)
-        target = way.next_hop if way.next_hop is not None else destination
+        # For a route on the link the kernel does not look at the destination (fib_info_update_nhc_saddr).
+        target = way.next_hop if way.next_hop is not None or family == 4 else destination
         return self.interface_address(family, way.interface, target)
 
     def interface_address(self, family: int, interface: str, target: int | None) -> int | None:
@@ -262,7 +329,9 @@ class Router:
         Source: net/ipv4/devinet.c, inet_select_addr; for IPv6 this is the common case of RFC 6724.
         """
         owned = [a for a in self._node.addresses if a.interface == interface and a.address.version == family]
-        usable = [a for a in owned if a.scope != "link" or (target is not None and _link_local(family, target))]
+        # Loopback's own address (scope host) and IPv4's link-local ones are never lent to packets that go further.
+        near = family == 6 and target is not None and _link_local(target)
+        usable = [a for a in owned if a.scope == "global" or (near and a.scope == "link")]
         for candidate in usable:
             if target is not None and _on_subnet(candidate, target):
                 return int(candidate.address)
@@ -295,6 +364,10 @@ def _selects(rule: RoutingRule, question: Question) -> bool:
     return chosen is not rule.inverted
 
 
+def _suppressed(rule: RoutingRule, route: Route) -> bool:
+    return rule.suppress_prefix_length is not None and route.destination.prefixlen <= rule.suppress_prefix_length
+
+
 def _mark_selects(rule: RoutingRule, mark: int | Partial) -> bool:
     if not rule.mark_mask:
         return True
@@ -316,11 +389,9 @@ def _uses(route: Route, interface: str) -> bool:
 
 
 def _on_subnet(owned: InterfaceAddress, address: int) -> bool:
-    if owned.peer is not None and int(owned.peer) == address:
-        return True
     shift = owned.address.max_prefixlen - owned.prefix_length
-    return int(owned.address) >> shift == address >> shift
+    return int(owned.peer or owned.address) >> shift == address >> shift
 
 
-def _link_local(family: int, address: int) -> bool:
-    return address >> 118 == 0x3FA if family == 6 else address >> 16 == 0xA9FE
+def _link_local(address: int) -> bool:
+    return address >> 118 == 0x3FA

@@ -47,7 +47,7 @@ from calico_debug.walk.choices import Kind, Unsure
 from calico_debug.walk.compare import Answer, candidates, compare
 from calico_debug.walk.context import Undecided
 from calico_debug.walk.expressions import Evaluator, compile_expression
-from calico_debug.walk.packet import Tracking
+from calico_debug.walk.packet import Port, Tracking
 
 if TYPE_CHECKING:
     from calico_debug.walk.context import Context
@@ -72,6 +72,8 @@ class StatementCompiler:
     def compile(self, statement: Statement, rule: Rule) -> Operation:
         """The function for one statement of ``rule``."""
         match statement:
+            case Verdict("continue"):
+                return lambda _context: None
             case Verdict():
                 return lambda _context: statement
             case Match():
@@ -160,7 +162,8 @@ class StatementCompiler:
                 return False
             if not isinstance(data, Verdict):
                 return Unsure(Kind.UNKNOWN, f"the verdict map holds {data!r}, which is not a verdict")
-            return data
+            # NFT_CONTINUE goes on with the rule's next statement, not with the next rule.
+            return None if data.kind == "continue" else data
 
         return pick
 
@@ -243,10 +246,17 @@ class StatementCompiler:
     def _set_meta(self, key: str, value: Expression) -> Operation:
         evaluate = self._expression(value)
         if key != "mark":
-            return lambda _context: None  # priority, pkttype, nftrace …: no rule that Calico or kube-proxy write asks
+
+            def set_other(context: Context) -> Outcome:
+                context.packet.written[key] = written = evaluate(context)
+                return False if written is None else None
+
+            return set_other
 
         def set_mark(context: Context) -> Outcome:
             mark = evaluate(context)
+            if mark is None:
+                return False  # a map without an element, or no connection to take it from
             open_mark = unknown(32, "the mark is set from something open")
             context.packet.mark = mark if isinstance(mark, int | Partial) else open_mark
             return None
@@ -257,9 +267,11 @@ class StatementCompiler:
         evaluate = self._expression(value)
 
         def set_ct(context: Context) -> Outcome:
+            mark = evaluate(context)
+            if mark is None:
+                return False
             tracking = context.packet.tracking
             if tracking is not None and key == "mark":
-                mark = evaluate(context)
                 tracking.mark = mark if isinstance(mark, int | Partial) else unknown(32, "the mark is set from outside")
             return None
 
@@ -273,51 +285,68 @@ class StatementCompiler:
         )
         port = self._port(statement.port, statement.port_max)
         address = self._address(statement)
+        version = statement.version if isinstance(statement, Nat) else 0
 
         def translate(context: Context) -> Outcome:
             packet = context.packet
             tracking = packet.tracking
+            if version not in (0, packet.family):
+                return None  # nft_nat_inet_eval does nothing then, and the next rule is asked
             if tracking is None:
                 return ACCEPT
             old_port = packet.sport if side == "src" else packet.dport
-            tracking.translate(
-                side, address(context), port(context, old_port) if port else _kept_port(side, packet.sport, old_port)
-            )
+            try:
+                new_address, new_port = address(context)
+                if port is not None:
+                    new_port = port(context, old_port)
+                elif new_port is None or old_port is None:
+                    new_port = _kept_port(side, packet.sport, old_port)
+            except _NoElementError:
+                return False
+            tracking.translate(side, new_address, new_port)
             tracking.done.add(side)
             context.nat_rule = rule
             return ACCEPT
 
         return translate
 
-    def _address(self, statement: Nat | Masquerade | Redirect) -> Callable[[Context], int]:
+    def _address(self, statement: Nat | Masquerade | Redirect) -> Callable[[Context], tuple[int, Port]]:
+        """The new address, and the new port where one lookup gives both."""
         if isinstance(statement, Masquerade):
-            return lambda context: context.surroundings.masquerade_address(context.packet)
+            return lambda context: (context.surroundings.masquerade_address(context.packet), None)
         if isinstance(statement, Redirect):
-            return lambda context: context.surroundings.redirect_address(context.packet)
+            return lambda context: (context.surroundings.redirect_address(context.packet), None)
         if statement.address is None:
             side = statement.kind
-            return lambda context: context.packet.source if side == "snat" else context.packet.destination
+            return lambda context: (context.packet.source if side == "snat" else context.packet.destination, None)
         evaluate = self._expression(statement.address)
         ranged = statement.address_max is not None and statement.address_max != statement.address
 
-        def resolve(context: Context) -> int:
+        def resolve(context: Context) -> tuple[int, Port]:
             value = evaluate(context)
-            if ranged or not isinstance(value, int):
+            if value is None:
+                raise _NoElementError
+            new_port: Value | None = None
+            if isinstance(value, tuple):
+                value, new_port = value
+            if ranged or not isinstance(value, int) or not isinstance(new_port, int | None):
                 raise Undecided(f"{statement.kind} to an address that the kernel picks from a range")
-            return value
+            return value, new_port
 
         return resolve
 
     def _port(
         self, low: Expression | None, high: Expression | None
-    ) -> Callable[[Context, int | Partial | None], int | Partial | None] | None:
+    ) -> Callable[[Context, Port], Port] | None:
         if low is None:
             return None
         evaluate = self._expression(low)
         ranged = high is not None and high != low
 
-        def resolve(context: Context, old: int | Partial | None) -> int | Partial | None:
+        def resolve(context: Context, old: Port) -> Port:
             value = evaluate(context)
+            if value is None:
+                raise _NoElementError
             if ranged or not isinstance(value, int):
                 return unknown(16, "the kernel picks the port from a range")
             return value if old is not None else None
@@ -325,7 +354,11 @@ class StatementCompiler:
         return resolve
 
 
-def _kept_port(side: str, sport: int | Partial | None, port: int | Partial | None) -> int | Partial | None:
+class _NoElementError(Exception):
+    """The map that a translation asks has no element for the packet, which ends the rule."""
+
+
+def _kept_port(side: str, sport: Port, port: Port) -> Port:
     if side == "dst" or sport is None:
         return port
     return unknown(16, "source translation may pick another port")
@@ -385,6 +418,8 @@ def _notrack(context: Context) -> Outcome:
 
 
 def _overwrite(context: Context, base: str, offset: int, width: int, value: object) -> Outcome:
+    if value is None:
+        return False
     if isinstance(value, int | Partial):
         context.packet.overwrite(base, offset, width, value)
         return None

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calico_debug.walk.context import Undecided
-from calico_debug.walk.hooks import FORWARD, PREROUTING
-from calico_debug.walk.routing import LOOPBACK, Question, Router
+from calico_debug.walk.hooks import FORWARD, INGRESS, INPUT, PREROUTING
+from calico_debug.walk.routing import LOOPBACK, REFUSED_TYPES, Question, Router
 
 if TYPE_CHECKING:
     from calico_debug.model.values import Value
@@ -31,6 +31,10 @@ _ADDRESS_TYPES = {
 """RTN_… numbers (include/uapi/linux/rtnetlink.h), what ``fib … type`` compares."""
 
 
+_RECEIVING = frozenset({INGRESS, PREROUTING, INPUT})
+"""Hooks where a packet out of loopback is taken to have come from there (nft_fib_can_skip)."""
+
+
 class NodeSurroundings:
     """Answers from one node's interfaces, addresses and routes."""
 
@@ -41,12 +45,13 @@ class NodeSurroundings:
 
     def fib(self, packet: Packet, hook: str, result: str, selectors: frozenset[str], present: bool) -> Value | None:
         """The fib expression. Source: Linux net/ipv4/netfilter/nft_fib_ipv4.c, net/ipv6/netfilter/nft_fib_ipv6.c."""
-        address = packet.source if "saddr" in selectors else packet.destination
         device = packet.incoming if "iif" in selectors else packet.outgoing if "oif" in selectors else None
+        name = device.name if device else ""
+        asked = self._question(packet, hook, selectors)
         if result == "type":
-            name = self._router.address_type(packet.family, address, device.name if device else "")
-            return _ADDRESS_TYPES.get(name, 0)
-        found = self._fib_interface(packet, hook, address, selectors, device.name if device else "")
+            kind = self._router.address_type(packet.family, asked.destination, name, asked)
+            return _ADDRESS_TYPES.get(kind, 0)
+        found = self._fib_interface(packet, hook, asked, name)
         interface = self._state.interfaces.get(found) if found else None
         if present:
             return int(interface is not None)
@@ -54,16 +59,20 @@ class NodeSurroundings:
             return interface.index if interface else 0
         return interface.name if interface else ""
 
-    def _fib_interface(self, packet: Packet, hook: str, address: int, selectors: frozenset[str], device: str) -> str:
-        if hook == PREROUTING and packet.incoming is not None and packet.incoming.name == LOOPBACK:
+    @staticmethod
+    def _question(packet: Packet, hook: str, selectors: frozenset[str]) -> Question:
+        address, other, arriving = packet.destination, packet.source, LOOPBACK
+        if "saddr" in selectors:
+            address, other = other, address
+            if hook == FORWARD and "iif" in selectors and packet.outgoing is not None:
+                arriving = packet.outgoing.name
+        return Question(packet.family, address, other, packet.mark if "mark" in selectors else 0, arriving)
+
+    def _fib_interface(self, packet: Packet, hook: str, asked: Question, device: str) -> str:
+        if hook in _RECEIVING and packet.incoming is not None and packet.incoming.name == LOOPBACK:
             return LOOPBACK
-        other = packet.destination if "saddr" in selectors else packet.source
-        mark = packet.mark if "mark" in selectors else 0
-        arriving = LOOPBACK
-        if hook == FORWARD and "saddr" in selectors and "iif" in selectors and packet.outgoing is not None:
-            arriving = packet.outgoing.name
-        way = self._router.look_up(Question(packet.family, address, other, mark, arriving))
-        if way is None or way.type != "unicast":
+        way = self._router.look_up(asked)
+        if way is None or way.type in REFUSED_TYPES or way.type == "local":
             return ""
         if not device:
             return way.interface
@@ -73,7 +82,9 @@ class NodeSurroundings:
         """The address of the outgoing interface (nf_nat_masquerade.c)."""
         assert packet.outgoing is not None
         way = self._router.look_up(Question(packet.family, packet.destination, packet.source, packet.mark))
-        target = way.next_hop if way is not None and way.next_hop is not None else packet.destination
+        hops = way.route.hops if way is not None else ()
+        taken = next((hop for hop in hops if hop.interface == packet.outgoing.name and hop.gateway is not None), None)
+        target = int(taken.gateway) if taken and taken.gateway is not None else packet.destination
         address = self._router.interface_address(packet.family, packet.outgoing.name, target)
         if address is None:
             raise Undecided(f"interface {packet.outgoing.name} has no address to masquerade with")
