@@ -4,7 +4,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-goldens", action="store_true", help="write the expected outputs anew instead of comparing")
+    parser.addoption("--update-goldens", action="store_true", help="write the expected outputs anew, do not compare")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from calico_debug.agent import commands
 from calico_debug.agent.commands import failed, output_of, run
 from calico_debug.errors import EvidenceError, MissingEvidence

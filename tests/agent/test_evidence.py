@@ -10,6 +10,7 @@ from pathlib import Path
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, socket
 
 import pytest
+
 from calico_debug.agent import commands
 from calico_debug.agent import evidence as module
 from calico_debug.agent.evidence import LiveNode, LiveSource
@@ -18,7 +19,6 @@ from calico_debug.evidence.contents import NODE_COMMANDS
 from calico_debug.evidence.source import PointLookups
 from calico_debug.model.conntrack import Tuple
 from calico_debug.state.node import NodeState
-
 from tests.evidence.memory import MemoryNode, recorded_bundles
 from tests.lab import namespaces
 

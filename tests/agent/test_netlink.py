@@ -7,12 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from calico_debug.agent import netlink
 from calico_debug.agent.netlink import HEADER, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NftablesSocket
 from calico_debug.decode.nft_netlink import decode_registered_hook, hook_request, rules_request, set_request
 from calico_debug.decode.nft_netlink_constants import NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NLM_F_ACK
 from calico_debug.errors import EvidenceError
-
 from tests.lab import namespaces
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, socket
 
 import pytest
-from calico_debug.decode.conntrack import decode_connection, decode_connections, lines_between
-from calico_debug.model.conntrack import STATUS_BITS, Connection, Tuple
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calico_debug.decode.conntrack import decode_connection, decode_connections, lines_between
+from calico_debug.model.conntrack import STATUS_BITS, Connection, Tuple
 from tests.evidence.memory import recorded_bundles
 from tests.lab import namespaces
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from calico_debug.decode.environment import decode_environment
 from hypothesis import given
 from hypothesis import strategies as st
+
+from calico_debug.decode.environment import decode_environment
 
 
 def test_lines() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 import pytest
-from calico_debug.decode.iproute import decode_addresses, decode_interfaces, decode_routes, decode_rules
-from calico_debug.errors import EvidenceError
-from calico_debug.model.routing import InterfaceAddress, NextHop, Route, RoutingRule
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calico_debug.decode.iproute import decode_addresses, decode_interfaces, decode_routes, decode_rules
+from calico_debug.errors import EvidenceError
+from calico_debug.model.routing import InterfaceAddress, NextHop, Route, RoutingRule
 from tests.evidence.memory import recorded_bundles
 from tests.lab import namespaces
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from calico_debug.decode.json_text import first_wins, parse_json, parse_objects
-from calico_debug.errors import EvidenceError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from calico_debug.decode.json_text import first_wins, parse_json, parse_objects
+from calico_debug.errors import EvidenceError
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from calico_debug.decode import kubernetes
 from calico_debug.errors import EvidenceError
 from calico_debug.model.cluster import Backend, HostEndpoint, Node, Pod, Service, ServicePort, Tier
-from hypothesis import given
-from hypothesis import strategies as st
 
 A = ip_address
 

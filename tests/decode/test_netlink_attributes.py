@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from calico_debug.decode.netlink_attributes import NESTED, attribute, nested, number, parse, parse_list, text
 from hypothesis import given
 from hypothesis import strategies as st
+
+from calico_debug.decode.netlink_attributes import NESTED, attribute, nested, number, parse, parse_list, text
 
 
 @given(st.lists(st.tuples(st.integers(0, 0x3FFF), st.binary(max_size=40)), max_size=6))

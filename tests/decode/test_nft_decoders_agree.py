@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from calico_debug.agent.netlink import NftablesSocket
-from calico_debug.model.nft import Match, UnknownExpression, UnknownStatement
-from calico_debug.state.ruleset import KernelRuleset, RecordedRuleset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from calico_debug.agent.netlink import NftablesSocket
+from calico_debug.model.nft import Match, UnknownExpression, UnknownStatement
+from calico_debug.state.ruleset import KernelRuleset, RecordedRuleset
 from tests.decode.nft_equivalence import normalised, plain
 from tests.decode.nft_rules import OBJECTS, RULES, TABLE
 from tests.lab import namespaces, recorded

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from calico_debug.decode.nft_fields import (
     CT_TYPES,
     DATA_TYPES,

@@ -4,6 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from calico_debug.decode.nft_json import decode_ruleset
 from calico_debug.errors import EvidenceError
 from calico_debug.model.nft import (
@@ -21,9 +24,6 @@ from calico_debug.model.nft import (
     Verdict,
 )
 from calico_debug.state.ruleset import RecordedRuleset
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.decode.netlink_replay import LISTING, PLACES, refusal
 from tests.lab import recorded
 

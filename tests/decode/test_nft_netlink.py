@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from calico_debug.decode.netlink_attributes import attribute, nested, string_attribute
 from calico_debug.decode.nft_netlink import (
     RegisteredHook,
@@ -13,9 +16,6 @@ from calico_debug.decode.nft_netlink import (
 )
 from calico_debug.model.nft import Hook, UnknownStatement
 from calico_debug.state.ruleset import KernelRuleset, RecordedRuleset
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.decode.netlink_replay import LISTING, PLACES, Replay, refusal
 from tests.decode.nft_equivalence import normalised, plain
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+
 from calico_debug.decode.netlink_attributes import attribute, string_attribute
 from calico_debug.decode.nft_fields import DATA_TYPES
 from calico_debug.decode.nft_netlink_sets import KeyField, comment, decode_set, decode_verdict, encode_key, key_fields

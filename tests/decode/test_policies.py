@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from calico_debug.decode.policies import POLICY_SOURCES, PolicySource, decode_policy
 
 SOURCES = {source.kind: source for source in POLICY_SOURCES}

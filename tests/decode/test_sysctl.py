@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from calico_debug.decode.sysctl import decode_sysctl
 from hypothesis import given
 from hypothesis import strategies as st
+
+from calico_debug.decode.sysctl import decode_sysctl
 
 
 def test_lines() -> None:

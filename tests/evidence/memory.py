@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
 from calico_debug.errors import MissingEvidence
 from calico_debug.evidence.source import NetlinkDump
 

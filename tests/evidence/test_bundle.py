@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.bundle import Bundle, Limits, open_bundle
-
 from tests.evidence.memory import recorded_bundles
 
 

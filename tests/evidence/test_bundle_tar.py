@@ -7,10 +7,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from calico_debug.errors import EvidenceError
-from calico_debug.evidence.bundle import Limits, open_bundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from calico_debug.errors import EvidenceError
+from calico_debug.evidence.bundle import Limits, open_bundle
 
 FILES = {"nodes/n1/ip-addr.json": b"[1]", "nodes/n2/sysctl.txt": b"", "cluster/pods.json": b"{}"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from calico_debug.evidence.contents import CLUSTER_FILES, IPTABLES_LEGACY_FILES, NODE_COMMANDS, cluster_remedy, remedy
-
 from tests.evidence.memory import recorded_bundles
 
 

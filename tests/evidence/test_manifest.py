@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from calico_debug.evidence.manifest import FileRecord, read_manifest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from calico_debug.evidence.manifest import FileRecord, read_manifest
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

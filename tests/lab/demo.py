@@ -1,4 +1,4 @@
-"""``make demo``: explain flows of a recorded cluster, then of a small one that is brought up here, with real packets."""
+"""``make demo``: explain flows of a recorded cluster, then of one that is brought up here, with real packets."""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from calico_debug.policy.chains import (
     ANY_INTERFACE,
     IPTABLES_NAME_LIMIT,
@@ -12,8 +15,6 @@ from calico_debug.policy.chains import (
     limited_id,
     parse_comment,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from calico_debug.policy.chains import CommentKind, chain_role, limited_id, parse_comment
 from calico_debug.policy.identity import (
     PolicyIdentity,
@@ -13,9 +16,6 @@ from calico_debug.policy.identity import (
     identity_of,
     policy_index,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.policy.objects import CLIENT_EGRESS, CUSTOMER, DATABASE, RECORDED, STAGED, policy
 
 

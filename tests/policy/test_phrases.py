@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from calico_debug.policy.phrases import LONGEST, label_selector, listed, namespaces, port_list, protocol_name, quote
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from calico_debug.policy.programmed import ProgrammedRule, programmed_rules
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calico_debug.policy.programmed import ProgrammedRule, programmed_rules
 from tests.policy.objects import CUSTOMER, DATABASE, DEFAULT_DENY, NODE_INGRESS, QUARANTINE, STAGED, ingress, policy
 
 

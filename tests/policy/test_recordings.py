@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from calico_debug.decode.policies import POLICY_SOURCES, decode_policy
 from calico_debug.model.cluster import PolicyObject
 from calico_debug.policy.chains import ChainKind, CommentKind, chain_role, parse_comment
@@ -21,7 +22,6 @@ from calico_debug.policy.identity import (
     policy_index,
 )
 from calico_debug.policy.programmed import programmed_rules
-
 from tests.evidence.memory import RECORDINGS
 
 _ACTIONS = {"1": "Allow", "2": "Pass", "4": "Deny"}

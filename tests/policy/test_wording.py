@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from calico_debug.policy.wording import clauses, describe_rule, rule_count
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calico_debug.policy.wording import clauses, describe_rule, rule_count
 from tests.policy.objects import (
     CLIENT_EGRESS,
     CUSTOMER,

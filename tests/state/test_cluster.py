@@ -7,9 +7,9 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+
 from calico_debug.evidence.bundle import open_bundle
 from calico_debug.state.cluster import ClusterState, load_cluster
-
 from tests.evidence.memory import MemorySource, recorded_bundles
 
 A = ip_address

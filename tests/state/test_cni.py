@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from calico_debug.state.cni import SIGNS, plugin_hint
 
 

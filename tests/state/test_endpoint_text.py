@@ -5,10 +5,11 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from calico_debug.errors import UsageError
-from calico_debug.state.endpoint_text import EndpointText, parse_endpoint
 from hypothesis import given
 from hypothesis import strategies as st
+
+from calico_debug.errors import UsageError
+from calico_debug.state.endpoint_text import EndpointText, parse_endpoint
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
+
 from calico_debug.state.endpoint_text import parse_endpoint
 from calico_debug.state.ends import is_everywhere, listed, suggestion
 

@@ -7,13 +7,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+
 from calico_debug.decode.conntrack import decode_connections
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.bundle import open_bundle
 from calico_debug.model.conntrack import Tuple
 from calico_debug.state import node as module
 from calico_debug.state.node import NodeState
-
 from tests.evidence.memory import MemoryNode, recorded_bundles
 
 A = ip_address

@@ -8,15 +8,15 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from calico_debug.errors import CalicoDebugError, EvidenceError, MissingEvidence, UsageError
 from calico_debug.evidence.bundle import open_bundle
 from calico_debug.model.flow import Endpoint, Flow
 from calico_debug.state.cluster import load_cluster
 from calico_debug.state.node import NodeState
 from calico_debug.state.resolve import Resolver, parse_protocol, resolve_flow
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.evidence.memory import MemoryNode, MemorySource, recorded_bundles
 
 A = ip_address

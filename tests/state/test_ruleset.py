@@ -3,14 +3,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from calico_debug.agent.netlink import NftablesSocket
 from calico_debug.decode.nft_netlink_constants import NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSETELEM
 from calico_debug.errors import MissingEvidence
 from calico_debug.model.nft import Element, Interval, NamePrefix, SetContent, Verdict
 from calico_debug.state.ruleset import ElementIndex, KernelRuleset, RecordedRuleset, covers
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.decode.netlink_replay import LISTING, Replay
 from tests.lab import namespaces
 
