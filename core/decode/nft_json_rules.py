@@ -190,7 +190,7 @@ class RuleDecoder(ExpressionDecoder):
         if "addr" in content:
             address, address_max = self._ends(content["addr"], address_type)
         port, port_max = self._ports(content)
-        return Nat(kind, address, address_max, port, port_max)
+        return Nat(kind, address, address_max, port, port_max, {"ip": 4, "ip6": 6}.get(family, 0))
 
     def _ports(self, content: Mapping[str, Any]) -> tuple[Expression | None, Expression | None]:
         return self._ends(content["port"], PORT) if "port" in content else (None, None)

@@ -193,7 +193,8 @@ class RuleMachine(RegisterMachine):
             return self.read(attributes[low]), None
         return self.read(attributes[low]), self.read(attributes[high])
 
-    def _nat(self, attributes: Attributes) -> None:  # TYPE=1 ADDR_MIN=3 ADDR_MAX=4 PROTO_MIN=5 PROTO_MAX=6 FLAGS=7
+    def _nat(self, attributes: Attributes) -> None:
+        # TYPE=1 FAMILY=2 ADDR_MIN=3 ADDR_MAX=4 PROTO_MIN=5 PROTO_MAX=6 FLAGS=7
         kind = nft.NAT_KINDS[number(attributes[1])]
         address, address_max = self._ends(attributes, 3, 4)
         port, port_max = self._ends(attributes, 5, 6)
@@ -205,7 +206,8 @@ class RuleMachine(RegisterMachine):
             # One lookup gives address and port together.
             port = None
         ends = (_expression(end) for end in (address, address_max, port, port_max))
-        self.statements.append(Nat(kind, *ends))
+        version = {2: 4, 10: 6}.get(number(attributes[2]), 0) if 2 in attributes else 0  # NFPROTO_IPV4, _IPV6
+        self.statements.append(Nat(kind, *ends, version=version))
 
     def _masquerade(self, attributes: Attributes) -> None:  # PROTO_MIN=2 PROTO_MAX=3
         self.statements.append(Masquerade(*(_expression(end) for end in self._ends(attributes, 2, 3))))

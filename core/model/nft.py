@@ -293,7 +293,9 @@ class SetPayload:
 class Nat:
     """Set up address translation of the connection: ``kind`` is "dnat" or "snat".
 
-    ``address`` and ``port`` are None when they stay; the ``_max`` fields are set when the rule gives a range.
+    ``address`` and ``port`` are None when they stay; the ``_max`` fields are set when the rule gives a range. An
+    ``address`` that is looked up in a map may hold the port as well, as a pair. ``version`` is that of the addresses, 4
+    or 6, 0 when the rule gives none: in family inet, packets of the other version pass such a rule untouched.
     """
 
     kind: str
@@ -301,6 +303,7 @@ class Nat:
     address_max: Expression | None = None
     port: Expression | None = None
     port_max: Expression | None = None
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
