@@ -1,0 +1,60 @@
+"""One answer from several walks."""
+
+from __future__ import annotations
+
+import pytest
+
+from calico_debug.explain.alternatives import MAX_ALTERNATIVES, Told, combine, disagreement, outlived
+from calico_debug.explain.narrative import Narrative
+from calico_debug.model.explanation import BackendOutcome, Decision
+from calico_debug.walk.choices import Kind
+from calico_debug.walk.journey import Journey
+
+AT_RANDOM = "the kernel picks one of several ways at random, and they end differently"
+
+
+def one(verdict: str, *kinds: Kind, questions: tuple[str, ...] = ()) -> Told:
+    narrative = Narrative(verdict, Decision("n1", "nftables", "rule"))
+    return Told(narrative, Journey(), frozenset(kinds), questions)
+
+
+def test_alternatives_that_agree_are_one_answer() -> None:
+    first = one("denied", Kind.BACKEND)
+    assert combine([first, one("denied", Kind.UNKNOWN, questions=("why",))]) == ("denied", first.narrative.decision, [])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "questions", "reason", "detail"),
+    [
+        ((Kind.UNKNOWN,), ("a", "b"), "not-understood", "it depends: a; b"),
+        ((Kind.RATE,), ("a",), "alternatives", "it depends: a"),
+        (
+            (Kind.BACKEND,),
+            (),
+            "alternatives",
+            "the kernel picks one of several ways at random, and they end differently",
+        ),
+    ],
+)
+def test_alternatives_that_differ(
+    kinds: tuple[Kind, ...], questions: tuple[str, ...], reason: str, detail: str
+) -> None:
+    verdict, decision, findings = combine(
+        [one("denied", questions=questions), one("allowed", *kinds, questions=questions)]
+    )
+    assert decision is not None
+    assert (verdict, decision.reason, decision.detail, decision.node) == ("undetermined", reason, detail, "n1")
+    assert [finding.message for finding in findings] == list(questions)
+
+
+def test_too_many_alternatives_are_no_answer() -> None:
+    assert combine([one("denied")] * MAX_ALTERNATIVES)[0] == "denied"
+    verdict, decision, _ = combine([one("denied")] * (MAX_ALTERNATIVES + 1))
+    assert decision is not None
+    assert (verdict, decision.detail) == ("undetermined", f"more than {MAX_ALTERNATIVES} alternatives are open")
+
+
+def test_findings() -> None:
+    backends = (BackendOutcome("10.0.0.1", 80, "allowed"), BackendOutcome("10.0.0.2", 80, "denied"))
+    assert disagreement(backends).message.endswith("10.0.0.1:80 allowed, 10.0.0.2:80 denied")
+    assert outlived("denied").message.endswith("would be denied")
