@@ -238,7 +238,7 @@ class Engine:
         return Witness(verdict, node, how, self.states[node].taken_at if node in self.states else "")
 
     def _evidence_findings(self, journey: Journey) -> list[Finding]:
-        found = []
+        found: list[Finding] = []
         for node in dict.fromkeys(leg.made.node for leg in journey.legs):
             found.extend(Finding("evidence", "info", f"{node}: {note}") for note in self.states[node].notes)
             found.extend(self._dataplanes.findings(self._walkers[node]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from calico_debug.explain.attribution import Attributor, evidence_of, profile_ref
 from calico_debug.explain.closest import closest_rule, tell
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DATAPLANE = "nftables"
 STATE_NAMES = {number: name for name, number in STATE_BITS.items()}
 
-Namer = Callable[[int, int], str] if TYPE_CHECKING else object
+Namer: TypeAlias = "Callable[[int, int], str]"
 """(family, address) to a name for people, "" when there is none."""
 
 
