@@ -154,7 +154,8 @@ class _RuleReader:
                     raise NotUnderstoodError(name)
                 self.target += extension.decode(self._options(extension.arity), self._setting())
             except MALFORMED:
-                self.target.append(UnknownStatement(f"iptables target {self._unread(name, start)}"))
+                # It may do anything to the packet, so the walk must not go on behind it.
+                self.target += [UnknownStatement(f"iptables target {self._unread(name, start)}"), Verdict("queue")]
 
     def _setting(self) -> Setting:
         return Setting(self._family, self._protocol, self._sets)

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from calico_debug.decode import iptables_symbols as symbols
+from calico_debug.decode.ipset import ADDRESS, PORT
 from calico_debug.decode.iptables_extensions import (
     DSCP,
     HOP_LIMIT,
@@ -224,6 +225,9 @@ def _set(options: Sequence[Option], setting: Setting) -> list[Statement]:
         if option.name == "--add-set":
             name, directions = option.values
             lookup = decode_set(name, directions, False, setting.family, setting.sets)
+            description = setting.sets.describe(name)
+            if description is None or not set(description.dimensions) <= {ADDRESS, PORT}:
+                raise NotUnderstoodError(f"--add-set {name}")  # a network with exceptions may stay without the address
             if not isinstance(lookup.source, str):
                 continue  # the kernel adds nothing to a set of another family
             found.append(UpdateSet("add", lookup.key, name))

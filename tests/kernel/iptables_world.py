@@ -15,6 +15,8 @@ from tests.lab import namespaces
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from calico_debug.walk.choices import Alternative
+    from calico_debug.walk.node import Pass
     from tests.kernel.probes import RuleKey
 
 GUARD = "guard"
@@ -104,19 +106,28 @@ class World:
         for family in ("ip", "ip6"):
             self._run([self.backend.restore[family]], "\n".join([*lines, ""]))
 
-    def files(self) -> dict[str, str]:
-        """The node's evidence now."""
-        saved = {self.backend.files[family]: self._save(family) for family in ("ip", "ip6")}
-        return {
+    def saved(self) -> dict[str, str]:
+        """What this backend holds, as a bundle's files."""
+        return {self.backend.files[family]: self._save(family) for family in ("ip", "ip6")}
+
+    def walker(self, others: Mapping[str, str] | None = None) -> NodeWalker:
+        """A walker over the rules as they are now; ``others`` are files of the other backend."""
+        files = {
             **self._files,
-            **saved,
+            **(others or {}),
+            **self.saved(),
             "nft-ruleset.json": self.router.listing(),
             "ipset-save.txt": self._run(["ipset", "save"]),
         }
+        return NodeWalker(NodeState(MemoryNode(files, ROUTER)))
 
-    def walker(self) -> NodeWalker:
-        """A walker over the rules as they are now."""
-        return NodeWalker(NodeState(MemoryNode(self.files(), ROUTER)))
+    def walked(self, walker: NodeWalker, probe: Probe) -> list[Alternative[Pass]]:
+        """Everything the walk thinks possible, without guards."""
+        alternatives = predict(walker, probe.packet, probe.link)
+        for alternative in alternatives:
+            counted = alternative.result.trace.counted
+            counted[:] = [rule for rule in counted if rule.comment != GUARD]
+        return alternatives
 
     def check(self, probes: Sequence[Probe], walker: NodeWalker | None = None) -> list[str]:
         """Send each probe, and compare with the walk; how they differ."""
@@ -130,11 +141,8 @@ class World:
             own = tuple(s for s in seen if s.datagram.payload == token and not s.datagram.is_error)
             others = tuple(s for s in seen if s not in own)
             real = Reality(Counter(moved(before, after)), Counter(), own, others)
-            alternatives = predict(walker, probe.packet, probe.link)
+            alternatives = self.walked(walker, probe)
             assert len(alternatives) <= MOST, [choice.why for choice in alternatives[0].choices]
-            for alternative in alternatives:
-                counted = alternative.result.trace.counted
-                counted[:] = [rule for rule in counted if rule.comment != GUARD]
             if difference := judge(alternatives, real, probe):
                 wrong.append(difference)
             before = after
