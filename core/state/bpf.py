@@ -297,8 +297,13 @@ class BpfState:
         return chosen.info.name if chosen is not None and chosen.used and chosen.info.name != name else None
 
     def _named(self, attachment: Attachment) -> Attachment:
+        """With the program's full name, and the link where the listing of attachments does not tell."""
         info = self.programs.get(attachment.program_id)
-        return replace(attachment, name=info.name) if info is not None else attachment
+        link = attachment.link_id
+        if link is None and attachment.mechanism == "tcx":
+            links = [one.id for one in self.links.values() if one.program_id == attachment.program_id]
+            link = links[0] if len(links) == 1 else None
+        return replace(attachment, name=info.name if info is not None else attachment.name, link_id=link)
 
     def _note(self, code: str, severity: str, message: str) -> None:
         self._findings.setdefault(Finding(code, severity, message))
