@@ -160,7 +160,10 @@ class PolicyProgram:
         """What the program does with a packet. Raises `BytecodeError` or `Undecided`, as `bpf_machine.execute`."""
         if packet.version != self.version:
             raise Undecided(f"an IPv{packet.version} packet and a policy program for IPv{self.version}")
-        state = state_of(packet, self.layout)
+        return self.run_state(state_of(packet, self.layout), maps, chooser, budget)
+
+    def run_state(self, state: Region, maps: PolicyMaps, chooser: Chooser, budget: int = BUDGET) -> PolicyRun:
+        """What the program does with a state, which it changes. Raises as `run`."""
         context = Region("context", bytes(CONTEXT_BYTES), known=False, writable=False, aligned=True)
         answers = _Answers(self, state, maps)
         return self._told(execute(self.parts[0], context, answers, chooser, budget), state)

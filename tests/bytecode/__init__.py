@@ -1,0 +1,1 @@
+"""Bytecode for tests: an assembler and programs of Felix's shape."""
