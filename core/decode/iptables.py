@@ -82,6 +82,9 @@ class SavedTables:
     # ------------------------------------------------------------------------------------------------------ internals
 
     def _read(self, text: str) -> None:
+        last = text[text.rfind("\n") + 1 :]
+        if last and last != "COMMIT" and not last.startswith("#"):
+            raise EvidenceError(f"{self.where} ends within a line, it was cut off; {self._remedy()}")
         table: SavedTable | None = None
         for position, line in enumerate(text.split("\n"), 1):
             first = line[:1]

@@ -1,4 +1,4 @@
-"""What iptables rules do to packets, on both backends and on both at once: verdicts, jumps, marks, translation, answers.
+"""What iptables rules do to packets, on each backend and on both at once: verdicts, marks, translation, answers.
 
 Hand-written rule sets and generated ones; of each packet the counters, the place where it came out, the addresses that
 it had there and the answers are compared with the walk.
@@ -218,7 +218,8 @@ MATCHES = {
         "", "-p tcp", "-p udp", "! -p tcp", "-p tcp -m tcp --dport 80", "-p tcp -m multiport --dports 80,8000:9000",
         "-s 10.1.0.0/24", "! -d 10.2.0.0/25", "-m set --match-set nets src", "-m set ! --match-set nets dst",
         "-m set --match-set ipport dst,dst", "-m conntrack --ctstate NEW", "-m conntrack ! --ctstate NEW,DNAT",
-        "-m conntrack --ctstate INVALID", "-m mark --mark 0x0/0x3", "-m mark ! --mark 0x1/0x1", "-m mark --mark 0x2/0x2",
+        "-m conntrack --ctstate INVALID", "-m mark --mark 0x0/0x3", "-m mark ! --mark 0x1/0x1",
+        "-m mark --mark 0x2/0x2",
         "-m addrtype --dst-type LOCAL", "-m statistic --mode random --probability 0.5",
     ),
     "ip6": (
@@ -263,14 +264,15 @@ def rule_sets(draw: Callable[[st.SearchStrategy[str]], str], family: str) -> str
                 targets += TRANSLATIONS.get((family, chain), ())
             pairs = st.tuples(st.sampled_from(MATCHES[family]), st.sampled_from(targets))
             rules = draw(st.lists(pairs, max_size=3))  # type: ignore[arg-type]
-            chains[chain] = [rule for rule in (_joined(match, target) for match, target in rules) if rule]  # type: ignore[misc]
+            chains[chain] = [rule for rule in map(_joined, rules) if rule]
         tables[table] = chains
     policy = draw(st.sampled_from(("", "filter FORWARD", "filter INPUT")))
     return restore_text(family, tables, drop=(policy,))
 
 
-def _joined(match: str, target: str) -> str:
-    """One rule of both; "" where both name a protocol."""
+def _joined(parts: tuple[str, str]) -> str:
+    """One rule of a match and a target; "" where both name a protocol."""
+    match, target = parts
     return "" if "-p " in match and "-p " in target else f"{match} {target}".strip()
 
 
