@@ -36,7 +36,7 @@ def combine(told: Sequence[Told]) -> tuple[str, Decision | None, list[Finding]]:
     verdicts = dict.fromkeys(alternative.narrative.verdict for alternative in told)
     complete = len(told) <= MAX_ALTERNATIVES
     if len(verdicts) == 1 and complete:
-        return first.verdict, first.decision, []
+        return first.verdict, first.decision, _other_deciders(told)
     node = first.decision.node if first.decision else ""
     questions = list(dict.fromkeys(question for alternative in told for question in alternative.questions))
     kinds = frozenset(kind for alternative in told for kind in alternative.kinds)
@@ -50,6 +50,17 @@ def combine(told: Sequence[Told]) -> tuple[str, Decision | None, list[Finding]]:
     findings = [Finding("depends-on", "warning", question) for question in questions]
     dataplane = first.decision.dataplane if first.decision else DATAPLANE
     return "undetermined", Decision(node, dataplane, reason, detail=detail), findings
+
+
+def _other_deciders(told: Sequence[Told]) -> list[Finding]:
+    """The verdict is certain, but what makes it may not be: the open questions that choose between decisions."""
+    if all(alternative.narrative.decision == told[0].narrative.decision for alternative in told):
+        return []
+    questions = dict.fromkeys(question for alternative in told for question in alternative.questions)
+    return [
+        Finding("depends-on", "info", f"the verdict is certain, which rule decides is not: {question}")
+        for question in questions
+    ]
 
 
 def disagreement(backends: Sequence[BackendOutcome]) -> Finding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from calico_debug.explain.alternatives import MAX_ALTERNATIVES, Told, combine, disagreement, outlived
@@ -45,6 +47,16 @@ def test_alternatives_that_differ(
     assert decision is not None
     assert (verdict, decision.reason, decision.detail, decision.node) == ("undetermined", reason, detail, "n1")
     assert [finding.message for finding in findings] == list(questions)
+
+
+def test_the_decision_may_depend_where_the_verdict_does_not() -> None:
+    other = replace(
+        one("denied", Kind.UNKNOWN, questions=("why",)), narrative=Narrative("denied", Decision("n1", "x", "profile"))
+    )
+    verdict, decision, findings = combine([one("denied"), other])
+    assert (verdict, decision) == ("denied", one("denied").narrative.decision)
+    assert [(f.code, f.severity) for f in findings] == [("depends-on", "info")]
+    assert findings[0].message == "the verdict is certain, which rule decides is not: why"
 
 
 def test_too_many_alternatives_are_no_answer() -> None:

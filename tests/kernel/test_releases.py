@@ -152,7 +152,7 @@ def lab() -> Iterator[Lab]:
 
 
 class Explained:
-    """The lab's cluster as it is now, explained from what the kernel says of it."""
+    """The lab's cluster as it is before the flows, explained from what the kernel says of it."""
 
     def __init__(self, lab: Lab, directory: Path) -> None:
         self.lab = lab
@@ -160,15 +160,18 @@ class Explained:
         self.engine = Engine(open_bundle(str(directory)))
         self.resolver = Resolver(self.engine.cluster, self.engine.states)
 
-    def explain(self, flow: Flow) -> FlowExplanation:
+    def explain(self, flow: Flow, source_port: int) -> FlowExplanation:
         asked = self.lab.question(flow)
-        return self.engine.explain(self.resolver.resolve(asked["from"], asked["to"], protocol=asked["protocol"]))
+        source = asked["from"]
+        if flow.port is not None:
+            source = f"[{source}]:{source_port}" if flow.version == 6 else f"{source}:{source_port}"
+        return self.engine.explain(self.resolver.resolve(source, asked["to"], protocol=asked["protocol"]))
 
 
 def check(explained: Explained, model: Model, flow: Flow, verdict: str, source_port: int) -> Expected:
     wanted = expected(CLUSTER, model, flow, source_port)
     assert wanted.verdict == verdict, f"{flow}: the model says {wanted.verdict}, the kernel {verdict}"
-    found = explained.explain(flow)
+    found = explained.explain(flow, source_port)
     told = f"{flow}: {found.verdict}, {found.decision}, {found.findings}"
     assert found.verdict == verdict, told
     assert found.decision is not None
@@ -237,8 +240,8 @@ def test_attribution(lab: Lab, tmp_path: Path, release: str, variant: str) -> No
     model = replace(MODEL, felix=felix, policies=policies)
     lab.program(model)
     flows = every_flow(lab)
-    outcomes = send(lab, flows)
     explained = Explained(lab, tmp_path)
+    outcomes = send(lab, flows)
     met = set()
     for flow, outcome in zip(flows, outcomes, strict=True):
         wanted = check(explained, model, flow, outcome.verdict, outcome.source_port)
@@ -266,7 +269,7 @@ def test_attribution_of_generated_policies(
 ) -> None:
     lab.program(model := replace(model, host_endpoints=()))
     flows = data.draw(st.lists(st.sampled_from(every_flow(lab)), min_size=12, max_size=12, unique=True))
-    outcomes = send(lab, flows)
     explained = Explained(lab, tmp_path_factory.mktemp("bundle"))
+    outcomes = send(lab, flows)
     for flow, outcome in zip(flows, outcomes, strict=True):
         check(explained, model, flow, outcome.verdict, outcome.source_port)
