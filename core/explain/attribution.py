@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from calico_debug.explain.rulegroups import Marks, RuleGroup, endpoint_marks, rule_groups
 from calico_debug.model.explanation import Evidence, PolicyRef, RuleRef
-from calico_debug.policy.chains import ChainKind, chain_role, parse_comment
+from calico_debug.policy.chains import chain_role, parse_comment
 from calico_debug.policy.identity import PolicyIndex, identify, policy_index
 from calico_debug.policy.programmed import programmed_rules
 
@@ -107,12 +107,6 @@ def evidence_of(rule: Rule | None, table: str = "", chain: str = "") -> Evidence
         comment=rule.comment,
         counter=counter.packets if counter is not None else None,
     )
-
-
-def is_policy_chain(chain: str) -> bool:
-    """Whether a chain holds the rules of one policy."""
-    role = chain_role(chain)
-    return role is not None and role.kind is ChainKind.POLICY
 
 
 def _rules(walker: NodeWalker, family: str, table: str, chain: str) -> Sequence[Rule]:
