@@ -149,7 +149,7 @@ def _exact_options(wanted: Tuple) -> list[str] | None:
 
 def _has_legacy_tables(family: str) -> bool:
     """Whether the kernel's own iptables hold anything: to ask for a table by name would create it."""
-    names = PROCESS_ROOT / f"self/net/{family}_tables_names"
+    names = PROCESS_ROOT / f"thread-self/net/{family}_tables_names"
     try:
         return bool(names.read_bytes().strip())
     except FileNotFoundError:
