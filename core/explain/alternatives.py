@@ -45,7 +45,7 @@ def combine(told: Sequence[Told]) -> tuple[str, Decision | None, list[Finding]]:
     elif questions:
         detail = f"it depends: {'; '.join(questions)}"
     else:
-        detail = "the kernel picks one of several ways at random, and they end differently"
+        detail = "the kernel picks a backend at random, and the outcome depends on which"
     reason = "not-understood" if Kind.UNKNOWN in kinds else "alternatives"
     findings = [Finding("depends-on", "warning", question) for question in questions]
     dataplane = first.decision.dataplane if first.decision else DATAPLANE

@@ -12,7 +12,7 @@ from calico_debug.model.explanation import BackendOutcome, Decision
 from calico_debug.walk.choices import Kind
 from calico_debug.walk.journey import Journey
 
-AT_RANDOM = "the kernel picks one of several ways at random, and they end differently"
+AT_RANDOM = "the kernel picks a backend at random, and the outcome depends on which"
 
 
 def one(verdict: str, *kinds: Kind, questions: tuple[str, ...] = ()) -> Told:
@@ -34,7 +34,7 @@ def test_alternatives_that_agree_are_one_answer() -> None:
             (Kind.BACKEND,),
             (),
             "alternatives",
-            "the kernel picks one of several ways at random, and they end differently",
+            "the kernel picks a backend at random, and the outcome depends on which",
         ),
     ],
 )
