@@ -23,8 +23,8 @@ QUICK_FROM = 4 << 20
 BATCH = 4096
 """Entries handed out at once."""
 
-_ENTRY = re.compile(rb'(?<!"formatted":)\{"key":\[("0x[^\]]*)\],"value":\[("0x[^\]]*)\]')
-_STARTS = re.compile(rb'(?<!"formatted":)\{"key":\["0x')
+_ENTRY = re.compile(rb'(?<=[\[,])\{"key":\[("0x[^\]]*)\],"value":\[("0x[^\]]*)\]')
+_STARTS = re.compile(rb'(?<=[\[,])\{"key":\["0x')
 _HEX = re.compile(rb'["x,0-9a-f]+')
 
 
