@@ -33,6 +33,9 @@ IPTABLES_FILES: Mapping[str, str] = {"iptables-save.txt": "ip", "ip6tables-save.
 IPTABLES_LEGACY_FILES: Mapping[str, str] = {"iptables-legacy-save.txt": "ip", "ip6tables-legacy-save.txt": "ip6"}
 """Listings of the rules that the kernel's own ip_tables and ip6_tables hold."""
 
+IPTABLES_TABLES = frozenset({"raw", "mangle", "nat", "filter", "security"})
+"""The tables of iptables, by which iptables-nft calls its tables of nf_tables, too."""
+
 CLUSTER_FILES: tuple[str, ...] = (
     "pods.json",
     "services.json",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from ipaddress import ip_network
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from calico_debug.decode.conntrack import decode_connections, lines_between
 from calico_debug.decode.environment import decode_environment
@@ -19,16 +19,20 @@ from calico_debug.decode.iproute import (
 )
 from calico_debug.decode.sysctl import decode_sysctl
 from calico_debug.errors import EvidenceError, MissingEvidence
-from calico_debug.evidence.contents import IPTABLES_FILES, IPTABLES_LEGACY_FILES
+from calico_debug.evidence.contents import IPTABLES_FILES, IPTABLES_LEGACY_FILES, IPTABLES_TABLES
 from calico_debug.evidence.source import NodeEvidence, PointLookups
 from calico_debug.model.conntrack import Connection, Tuple
 from calico_debug.model.nft import Ruleset
 from calico_debug.model.routing import Address, Interface, InterfaceAddress, NextHop, Route, Routing, RoutingRule
 from calico_debug.state.cni import plugin_hint
 
+if TYPE_CHECKING:
+    from calico_debug.state.bpf import BpfState
+
 Decoded = TypeVar("Decoded")
 
 CONNTRACK_FILES = {4: "conntrack.txt", 6: "conntrack6.txt"}
+POLICY_DEBUG_FOLDER = "var-run-calico-bpf/policy/"
 RULE_FILES = {4: "ip-rule.json", 6: "ip6-rule.json"}
 
 INTERFACE_KEY = re.compile(r"(net\.ipv[46]\.conf\.)(.+)(\.[^.]+)")
@@ -107,12 +111,19 @@ class NodeState:
                 native = self._decoded("nft-ruleset.json", RecordedRuleset.read)
             except MissingEvidence as error:
                 missing = error
-        files = self._evidence.files()
-        if native is not None and not any(file in files for file in (*IPTABLES_FILES, *IPTABLES_LEGACY_FILES)):
+        if native is not None and not self._may_have_iptables(native):
             return native
         from calico_debug.state.combined import with_iptables
 
         return with_iptables(native, self._evidence, self._note, missing)
+
+    def _may_have_iptables(self, native: Ruleset) -> bool:
+        """Whether iptables files are there; of a live node, whether its kernel has such tables, whoever made them."""
+        if self._evidence.nftables is None:
+            return any(file in self._evidence.files() for file in (*IPTABLES_FILES, *IPTABLES_LEGACY_FILES))
+        return any(table in IPTABLES_TABLES for _, table in native.tables()) or any(
+            self._evidence.read(file) for file in IPTABLES_LEGACY_FILES
+        )
 
     @cached_property
     def interfaces(self) -> Mapping[str, Interface]:
@@ -187,6 +198,41 @@ class NodeState:
         if "ip-neigh.json" not in self._evidence.files():
             return frozenset()
         return self._decoded("ip-neigh.json", decode_neighbours)
+
+    @cached_property
+    def dataplane(self) -> str:
+        """Which of Calico's dataplanes runs here (`calico_debug.state.dataplane`), "" for none. Raises `EvidenceError`.
+
+        A table of Calico's without endpoint chains is nftables mode that Felix has not programmed.
+        """
+        from calico_debug.state.dataplane import CALICO_TABLES, EBPF, NFTABLES, rules_dataplane
+
+        found = rules_dataplane(self.ruleset)
+        if found:
+            return found
+        if self._runs_bpf_programs():
+            return EBPF
+        return NFTABLES if CALICO_TABLES & set(self.ruleset.tables()) else ""
+
+    @cached_property
+    def bpf(self) -> BpfState:
+        """The node's eBPF programs and maps; reading them raises `EvidenceError` where there are none."""
+        from calico_debug.state.bpf import BpfState
+
+        return BpfState(self._evidence)
+
+    def policy_debug(self, name: str) -> bytes:
+        """One of Felix's policy debug files. Raises `EvidenceError`."""
+        return self._evidence.read(f"{POLICY_DEBUG_FOLDER}{name}")
+
+    def _runs_bpf_programs(self) -> bool:
+        if "bpf/prog-show.json" not in self._evidence.files():
+            return False
+        try:
+            return bool(self.bpf.reach.attachments)
+        except EvidenceError as error:
+            self._note(f"whether eBPF programs of Calico run is not known: {error}")
+            return False
 
     @cached_property
     def felix(self) -> Mapping[str, str]:
