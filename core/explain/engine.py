@@ -58,6 +58,10 @@ class Engine:
     def explain(self, flow: Flow) -> FlowExplanation:
         """The explanation of one flow. Raises `EvidenceError` when no node of the flow runs Calico or can be read."""
         notes = list(flow.notes)
+        if self._stays_in_its_pod(flow):
+            node = flow.source.node or self._end(flow.source, None).node
+            decision = Decision(node, DATAPLANE, "no-policy", detail="a pod reaches its own address inside of the pod")
+            return self._without_walk(flow, "allowed", decision, [], notes)
         try:
             opening = self._opening(flow, notes)
         except Undecided as stop:
@@ -66,6 +70,14 @@ class Engine:
         told = self._alternatives(opening, join_existing=existing)
         new = self._alternatives(opening, join_existing=False) if existing else None
         return self._assemble(flow, opening, told, new, notes)
+
+    def _stays_in_its_pod(self, flow: Flow) -> bool:
+        """Whether a pod talks to its own address: that goes through its own loopback device, unseen by the node."""
+        address = flow.source.address
+        if flow.via or address != flow.destination.address:
+            return False
+        place = self._wiring.place(address.version, int(address))
+        return bool(place.interface) if place is not None else flow.source.pod is not None
 
     def _alternatives(self, opening: Opening, join_existing: bool) -> list[Told]:
         def run(chooser: Chooser) -> Journey:
@@ -219,15 +231,19 @@ class Engine:
 
     def _unstarted(self, flow: Flow, why: str, notes: list[str]) -> FlowExplanation:
         decision = Decision(flow.source.node or "", DATAPLANE, "missing-evidence", detail=why)
-        findings = [Finding("missing-evidence", "warning", why)]
+        return self._without_walk(flow, "undetermined", decision, [Finding("missing-evidence", "warning", why)], notes)
+
+    def _without_walk(
+        self, flow: Flow, verdict: str, decision: Decision, findings: list[Finding], notes: list[str]
+    ) -> FlowExplanation:
         findings.extend(Finding("assumption", "info", note) for note in notes)
         return FlowExplanation(
             protocol_name(flow.protocol),
             self._end(flow.source, None),
             self._end(flow.destination, None),
-            "undetermined",
+            verdict,
             decision,
-            witnesses={"predicted": Witness("undetermined", "", why)},
+            witnesses={"predicted": Witness(verdict, "", decision.detail)},
             findings=tuple(findings),
         )
 

@@ -433,6 +433,17 @@ def test_a_pod_and_its_own_service() -> None:
     assert any("source 10.244.1.1 becomes 172.30.0.1" in text for text in told(answer))
 
 
+def test_a_pod_and_its_own_address() -> None:
+    """The node never sees these packets, so its rules do not matter, nor whether there is evidence of it."""
+    shut = Node(1, chains={**endpoint("cali-fw-cali1", [Tier("t", ["gnp/x"])]), **policy("gnp", "x", "egress")})
+    for world in (World(shut), World(shut, absent=["n1"])):
+        answer = world.ask("11", "11:80")
+        assert decided(answer) == ("allowed", "no-policy", "n1")
+        assert not answer.steps
+    assert World(shut, cluster={}).ask("10.244.1.1", "10.244.1.1:80").verdict == "allowed"
+    assert World(Node(1)).ask("node/n1", "node/n1:80").steps, "a node's own packets do meet its rules"
+
+
 def test_service_loop_prevention() -> None:
     chains = {
         "filter-cali-FORWARD": ["iif=cali* jump:filter-cali-from-wl-dispatch", "jump:filter-cali-cidr-block"],
