@@ -17,8 +17,8 @@ from tests.lab import namespaces
 from tests.lab.conftest import need_lab
 from tests.lab.generate import models
 from tests.lab.lab import Lab
-from tests.lab.model import Entity, Felix, Model, Policy, Rule, Selector, Tier
-from tests.lab.topology import small_cluster
+from tests.lab.model import Entity, Felix, HostEndpoint, Model, Policy, Rule, Selector, Service, ServicePort, Tier
+from tests.lab.topology import OUTSIDE_OTHER_V4, small_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +165,9 @@ class Explained:
         source = asked["from"]
         if flow.port is not None:
             source = f"[{source}]:{source_port}" if flow.version == 6 else f"{source}:{source_port}"
-        return self.engine.explain(self.resolver.resolve(source, asked["to"], protocol=asked["protocol"]))
+        return self.engine.explain(
+            self.resolver.resolve(source, asked["to"], protocol=asked["protocol"], via=asked.get("via"))
+        )
 
 
 def check(explained: Explained, model: Model, flow: Flow, verdict: str, source_port: int) -> Expected:
@@ -255,6 +257,112 @@ def test_attribution(lab: Lab, tmp_path: Path, release: str, variant: str) -> No
         ("passed", "Pass"),
         ("passed", ""),
     }
+
+
+HOST = Selector("host", ("node2",))
+
+
+def to_ports(*ports: int) -> Entity:
+    return Entity(ports=ports)
+
+
+HOST_MODEL = Model(
+    TIERS,
+    (
+        Policy(
+            "GlobalNetworkPolicy",
+            "security.host",
+            "security",
+            "",
+            10,
+            HOST,
+            (Rule("Deny", "tcp", destination=to_ports(8080)), Rule("Pass", "tcp")),
+            (Rule("Deny", "udp", destination=to_ports(8053)), Rule("Pass")),
+        ),
+        Policy(
+            "GlobalNetworkPolicy",
+            "host",
+            "default",
+            "",
+            20,
+            HOST,
+            (Rule("Allow", "icmp", ip_version=4), Rule("Allow", "tcp", destination=to_ports(80))),
+            (Rule("Allow", "tcp"),),
+        ),
+        Policy(
+            "GlobalNetworkPolicy",
+            "app.forward",
+            "app",
+            "",
+            30,
+            HOST,
+            (Rule("Log"), Rule("Deny", "tcp", destination=to_ports(443)), Rule("Pass")),
+            (Rule("Pass"),),
+            apply_on_forward=True,
+        ),
+        Policy(
+            "GlobalNetworkPolicy",
+            "app.guard",
+            "app",
+            "",
+            5,
+            HOST,
+            (Rule("Allow", "tcp", destination=to_ports(22)), Rule("Deny", "tcp", destination=to_ports(30081))),
+            None,
+            pre_dnat=True,
+            apply_on_forward=True,
+        ),
+    ),
+    host_endpoints=(HostEndpoint("node2-eth0", "node2", "eth0", {"host": "node2"}),),
+    services=(
+        Service(
+            "red",
+            "web",
+            (ServicePort(80, 80, "tcp", "a", 30080), ServicePort(81, 80, "tcp", "b", 30081)),
+            "10.96.1.1",
+            "",
+            ("red/db2",),
+        ),
+    ),
+)
+# Source, target, protocol, port; then verdict, reason, tier, policy, index of the rule.
+HOST_FLOWS: dict[str, tuple[tuple[str, str, str, int | None], tuple[str, str, str, str, int | None]]] = {
+    "failsafe": (("external", "node2", "tcp", 22), ("allowed", "failsafe", "", "", None)),
+    "rule": (("external", "node2", "tcp", 80), ("allowed", "rule", "default", "host", 1)),
+    "ping": (("external", "node2", "icmp", None), ("denied", "end-of-tier", "security", "", None)),
+    "denied": (("external", "node2", "tcp", 8080), ("denied", "rule", "security", "security.host", 0)),
+    "forward tier": (("external", "node2", "tcp", 443), ("denied", "rule", "app", "app.forward", 1)),
+    "end of tier": (("external", "node2", "udp", 53), ("denied", "end-of-tier", "security", "", None)),
+    "egress": (("node2", "external", "udp", 8053), ("denied", "rule", "security", "security.host", 0)),
+    "forwarded": (("external", "red/db2", "tcp", 443), ("denied", "rule", "app", "app.forward", 1)),
+    "forwarded to a pod": (("external", "red/db2", "udp", 53), ("allowed", "profile", "", "kns.red", None)),
+    "node port": (("external", "node2", "tcp", 30080), ("allowed", "profile", "", "kns.red", None)),
+    "guarded": (("external", "node2", "tcp", 30081), ("denied", "rule", "app", "app.guard", 1)),
+}
+
+
+@pytest.mark.parametrize("variant", ["plain", "marks", "return"])
+@pytest.mark.parametrize("release", RELEASES)
+def test_attribution_of_host_endpoints(lab: Lab, tmp_path: Path, release: str, variant: str) -> None:
+    lab.program(replace(HOST_MODEL, felix=replace(VARIANTS[variant], release=release)))  # type: ignore[arg-type]
+    explained = Explained(lab, tmp_path)
+    flows = [lab.flow(*ends) for ends, _ in HOST_FLOWS.values()]
+    behind_node2 = CLUSTER.address("red/db2")
+    flows = [replace(f, source_address=OUTSIDE_OTHER_V4) if f.destination == behind_node2 else f for f in flows]
+    outcomes = lab.send_all(flows)
+    for (name, (_, wanted)), flow, outcome in zip(HOST_FLOWS.items(), flows, outcomes, strict=True):
+        found = explained.explain(flow, outcome.source_port)
+        decision = found.decision
+        assert decision is not None
+        told = (
+            found.verdict,
+            decision.reason,
+            decision.tier,
+            decision.policy.name if decision.policy else "",
+            decision.rule.index if decision.rule else None,
+        )
+        assert (outcome.verdict, told) == (wanted[0], wanted), (name, decision, found.findings)
+        assert decision.node == "node2", name
 
 
 @settings(
