@@ -92,7 +92,7 @@ class Rules:
 
 @dataclass
 class Style:
-    """How a release writes: ``header`` is that of the state (8, or 0 up to v3.29), ``split_after`` jumps a part ends."""
+    """How a release writes: ``header`` bytes before the state (0 up to v3.29), ``split_after`` jumps in one part."""
 
     version: int = 4
     header: int = 8

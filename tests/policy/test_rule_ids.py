@@ -1,0 +1,106 @@
+"""Rule ids: known vectors, and every id that a recorded node counts under."""
+
+from __future__ import annotations
+
+import pytest
+
+from calico_debug.decode.policy_debug import decode_policy_debug
+from calico_debug.model.bytecode import Section, SectionKind
+from calico_debug.model.cluster import PolicyObject
+from calico_debug.policy.rule_ids import end_of_tier_id, fnv1a, named, rule_id
+from calico_debug.state.cluster import load_cluster
+from tests.recordings import Recording, recordings
+
+WEB = PolicyObject("NetworkPolicy", "default", "allow-web", "default", None, {})
+OURS = PolicyObject("KubernetesNetworkPolicy", "team-a", "default-deny", "default", None, {})
+STAGED = PolicyObject("StagedNetworkPolicy", "default", "allow-web", "default", None, {})
+
+
+def test_vectors() -> None:
+    assert rule_id("API0|np/default/allow-web") == 0x9BAF83274F1C92E6
+    assert end_of_tier_id("default", "ingress", "deny") == 3749095597137102361
+    assert end_of_tier_id("default", "egress", "deny") == 1545619793626482357
+    assert rule_id("DPI0|knp/team-a/default-deny") == 6436464034705866854
+
+
+def test_names_from_ids() -> None:
+    ids = (
+        rule_id("API0|np/default/allow-web"),
+        rule_id("DPE7|knp/team-a/default-deny"),
+        rule_id("ARE0|kns.default"),
+        5,
+        0,
+    )
+    found = named(
+        (*ids, end_of_tier_id("security", "egress", "pass")), [WEB, OURS, STAGED], ["security"], ["kns.default"]
+    )
+    web, ours, profile, end = (found[number] for number in (*ids[:3], end_of_tier_id("security", "egress", "pass")))
+    assert (web.owner, web.namespace, web.name, web.index, web.action) == (
+        "NetworkPolicy",
+        "default",
+        "allow-web",
+        0,
+        "allow",
+    )
+    assert (ours.owner, ours.name, ours.index, ours.action) == ("KubernetesNetworkPolicy", "default-deny", 7, "deny")
+    assert (profile.owner, profile.name) == ("Profile", "kns.default")
+    assert end == Section(SectionKind.END_OF_TIER, "security", match_id=end.match_id, action="pass")
+    assert len(found) == 4
+
+
+def test_names_of_older_releases() -> None:
+    policy = PolicyObject("GlobalNetworkPolicy", "", "security.dns", "security", None, {})
+    ids = (
+        rule_id("APE2|security.dns"),
+        rule_id("DPI0|team-a/knp.default.default-deny"),
+        fnv1a("next-tierPolicyEgress1security.dns"),
+    )
+    found = named(ids, [policy, OURS], [], [])
+    assert [(found[one].name, found[one].index, found[one].action) for one in ids] == [
+        ("security.dns", 2, "allow"),
+        ("default-deny", 0, "deny"),
+        ("security.dns", 1, "pass"),
+    ]
+
+
+def test_long_names_are_shortened_as_in_the_prefix() -> None:
+    long = PolicyObject("NetworkPolicy", "a-namespace", "n" * 80, "default", None, {})
+    plain = fnv1a(f"API0|np/a-namespace/{'n' * 80}")
+    number = rule_id(f"API0|np/a-namespace/{'n' * 80}")
+    assert number != plain
+    assert named([number], [long], [], [])[number].name == "n" * 80
+
+
+@pytest.mark.parametrize("recording", recordings("-bpf"), ids=lambda recording: recording.name)
+def test_every_recorded_id_is_found(recording: Recording) -> None:
+    state = load_cluster(recording.source)
+    files = (
+        [name for name in recording.source.files("nodes") if "/policy/" in name]
+        if hasattr(recording.source, "files")
+        else []
+    )
+    if not files:
+        files = [
+            str(path.relative_to(recording.path))
+            for path in recording.path.glob("nodes/*/var-run-calico-bpf/policy/*.json")
+        ]
+    sections = [
+        section
+        for file in files
+        for section in decode_policy_debug(recording.read(file) or b"", file).rules
+        if section.match_id
+    ]
+    assert len(sections) > 100
+    tiers = {section.tier for section in sections} - {""}
+    profiles = {section.name for section in sections if section.owner == "Profile"}
+    found = named({section.match_id or 0 for section in sections}, state.cluster.policies, tiers, profiles)
+    for section in sections:
+        assert section.match_id is not None
+        same = found[section.match_id]
+        assert (same.kind, same.owner, same.namespace, same.name) == (
+            section.kind,
+            section.owner,
+            section.namespace,
+            section.name,
+        )
+        assert (same.index, same.action) == (section.index, section.action)
