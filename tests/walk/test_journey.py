@@ -106,8 +106,6 @@ def test_tunnels_that_cannot_be_followed() -> None:
     world = World(tunnel(Node(1), "wireguard", "wg0"), tunnel(Node(2), "wireguard", "wg0"))
     journey = travel(world, opening(POD21))
     assert journey.stopped == "packets in the wireguard tunnel wg0 of n1 are not followed"
-    world = World(tunnel(Node(1), local=None), tunnel(Node(2)))
-    assert "address under tunnel vxlan.calico of n1 is not in the evidence" in travel(world, opening(POD21)).stopped
 
 
 def test_a_denied_packet_has_no_reply() -> None:
