@@ -130,9 +130,8 @@ def test_files_of_a_live_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(bpf, "CALICO_CGROUP", tmp_path)
     node = LiveBpfNode("n1")
     assert isinstance(node, LiveMapsProtocol)
-    assert {"bpf/prog-show.json", "bpf/pins.txt", "var-run-calico-bpf/policy/cali1_ingress_v4.json"} <= set(
-        node.files()
-    )
+    policy = "var-run-calico-bpf/policy/cali1_ingress_v4.json"
+    assert {"bpf/prog-show.json", "bpf/pins.txt", policy} <= set(node.files())
     assert node.read(policy) == b"{}"
     assert node.read("bpf/cgroup-tree.json") == b"[]"
     node.read("bpf/xlated-12-p4I_cali1.json")
