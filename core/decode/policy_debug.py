@@ -100,6 +100,8 @@ class _Reader:
         self.sections: list[int | None] = []
         self.starts = [0]
         self._tier = ""
+        self._ended = -1
+        """Number of the tier that ended last: Felix numbers the labels behind the ends so."""
         self._policy: tuple[str, str, str] | None = None
         self._count: dict[tuple[str, str, str], int] = {}
         self._current: int | None = None
@@ -118,7 +120,7 @@ class _Reader:
             self._comment(comment, position)
         if _CLOSING.intersection(slot.labels) and not any("Start of " in comment for comment in slot.comments):
             self._current = None
-        if any(label.startswith("end_of_tier_") for label in slot.labels) and not self._is_rule(self._current):
+        if f"end_of_tier_{self._ended}" in slot.labels and self._kind() is SectionKind.END_OF_TIER:
             self._current = None
         if found := _FIELD.search(slot.text):
             at = int(found[1])  # of an IPv6 address, each half is named after the whole
@@ -129,12 +131,8 @@ class _Reader:
             return
         self.sections.append(self._current)
 
-    def _is_rule(self, index: int | None) -> bool:
-        """Whether a rule begins here; a label beside its first comment closes the tier before it."""
-        return index is not None and self.rules[index].kind is SectionKind.RULE and not self._seen(index)
-
-    def _seen(self, index: int) -> bool:
-        return bool(self.sections) and self.sections[-1] == index
+    def _kind(self) -> SectionKind | None:
+        return None if self._current is None else self.rules[self._current].kind
 
     def _comment(self, comment: str, position: int) -> None:
         if comment.startswith(_SPLIT):
@@ -146,6 +144,7 @@ class _Reader:
             self._tier, self._current = found[1], None
             self._count.clear()
         elif found := _TIER_END.fullmatch(comment):
+            self._ended += 1
             self._open(Section(SectionKind.END_OF_TIER, found[1], action=found[2] or ""))
             self._tier = ""
         elif comment.startswith("Start of rule "):
