@@ -13,5 +13,5 @@ class EvidenceError(CalicoDebugError):
     """Evidence is there but cannot be used: truncated, foreign, oversized or unsafe."""
 
 
-class MissingEvidence(EvidenceError):
+class MissingEvidence(EvidenceError):  # noqa: N818 - it says what is missing
     """Evidence that was asked for is not there. The walk turns it into "undetermined", never into a guess."""

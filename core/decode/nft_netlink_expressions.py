@@ -205,9 +205,9 @@ class RuleMachine(RegisterMachine):
         if address and port and isinstance(port.expression, MapValue) and port.part:
             # One lookup gives address and port together.
             port = None
-        ends = (_expression(end) for end in (address, address_max, port, port_max))
         version = {2: 4, 10: 6}.get(number(attributes[2]), 0) if 2 in attributes else 0  # NFPROTO_IPV4, _IPV6
-        self.statements.append(Nat(kind, *ends, version=version))
+        low, high = _expression(address), _expression(address_max)
+        self.statements.append(Nat(kind, low, high, _expression(port), _expression(port_max), version))
 
     def _masquerade(self, attributes: Attributes) -> None:  # PROTO_MIN=2 PROTO_MAX=3
         self.statements.append(Masquerade(*(_expression(end) for end in self._ends(attributes, 2, 3))))

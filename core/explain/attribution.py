@@ -56,7 +56,8 @@ class Attributor:
         self._marks: dict[tuple[str, str, str, str], Marks] = {}
 
     @cached_property
-    def _index(self) -> PolicyIndex:
+    def index(self) -> PolicyIndex:
+        """The cluster's policies by name."""
         return policy_index(self._cluster.policies())
 
     def marks(self, walker: NodeWalker, family: str, table: str, chain: str) -> Marks:
@@ -79,11 +80,11 @@ class Attributor:
         role = chain_role(chain)
         assert role is not None
         comment = parse_comment(rules[0].comment) if rules else None
-        identity = identify(role, comment, self._index, chain)
+        identity = identify(role, comment, self.index, chain)
         if identity is None:
             ref = PolicyRef("", chain)
             return NamedPolicy(ref, role.direction, "", None, groups, _logged(groups))
-        found = self._index.find(identity)
+        found = self.index.find(identity)
         ref = PolicyRef(identity.kind, identity.name, identity.namespace)
         tier = found.tier if found else identity.tier
         indices = _indices(found, role.direction, FAMILY_NUMBERS.get(family, 4), groups)

@@ -6,47 +6,21 @@ from typing import TYPE_CHECKING
 
 from calico_debug.errors import EvidenceError
 from calico_debug.model.explanation import Finding
-from calico_debug.state.iptables import LEGACY_SUFFIX
-from calico_debug.walk.context import Undecided
+from calico_debug.state.dataplane import CALICO_TABLES, DISPATCH_CHAIN, NFTABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calico_debug.evidence.source import EvidenceSource
-    from calico_debug.model.nft import Ruleset
     from calico_debug.walk.node import NodeWalker
-
-CALICO_TABLES = frozenset({("ip", "calico"), ("ip6", "calico")})
-"""Calico's tables in nftables mode, v3.29 and later (felix/dataplane/linux/int_dataplane.go)."""
-
-NFTABLES, IPTABLES = "nftables", "iptables"
-"""Values of ``decision.dataplane``."""
-
-IPTABLES_FILTERS = frozenset({"filter", f"filter{LEGACY_SUFFIX}"})
-IPTABLES_CHAIN = "cali-from-wl-dispatch"
-"""In iptables mode Felix always programs this chain, in eBPF mode never (felix/rules/static.go)."""
-
-DISPATCH_CHAIN = "filter-cali-from-wl-dispatch"
-_IPTABLES_FILES = ("iptables-save.txt", "iptables-legacy-save.txt", "ip6tables-save.txt")
-_EBPF_FOLDER = "bpf/"
 
 
 def dataplane_of(walker: NodeWalker) -> str:
-    """NFTABLES or IPTABLES, by the rules that Calico programmed; "" when there are none, or none can be read."""
+    """The node's dataplane, one of `calico_debug.state.dataplane`; "" when it has none, or it cannot be read."""
     try:
-        return _programmed(walker.program.ruleset)
+        return walker.state.dataplane
     except EvidenceError:
         return ""
-
-
-def _programmed(ruleset: Ruleset) -> str:
-    tables = ruleset.tables()
-    if CALICO_TABLES & set(tables):
-        return NFTABLES
-    filters = [(family, table) for family, table in tables if table in IPTABLES_FILTERS]
-    if any(ruleset.rules(family, table, IPTABLES_CHAIN) is not None for family, table in filters):
-        return IPTABLES
-    return ""
 
 
 class Dataplanes:
@@ -59,7 +33,7 @@ class Dataplanes:
         self._findings: dict[str, tuple[Finding, ...]] = {}
 
     def admit(self, walker: NodeWalker) -> None:
-        """Raise `Undecided` for a node in another mode than nftables, `EvidenceError` for one without Calico."""
+        """Raise `EvidenceError` for a node without Calico."""
         if walker.name not in self._refused:
             self._refused[walker.name] = self._objection(walker)
         objection = self._refused[walker.name]
@@ -73,25 +47,14 @@ class Dataplanes:
         return self._findings[walker.name]
 
     def _objection(self, walker: NodeWalker) -> Exception | None:
-        if _programmed(walker.program.ruleset):
+        if walker.state.dataplane:
             return None
-        other = self._other_mode(walker.name)
-        if other:
-            return Undecided(f"{walker.name} runs Calico's {other} dataplane, which this version does not walk")
         hint = walker.state.cni_hint()
         return EvidenceError(
-            f"{walker.name} has neither an nftables table named calico nor Calico's chains in iptables"
+            f"{walker.name} has no nftables table named calico, none of Calico's iptables chains and no eBPF program of it"
             + (f"; {hint}" if hint else "")
-            + ": name a node that runs Calico in nftables or iptables mode"
+            + "; name a node that runs Calico"
         )
-
-    def _other_mode(self, node: str) -> str:
-        evidence = self._source.node(node)
-        files = evidence.files()
-        for file in _IPTABLES_FILES:
-            if file in files and b":cali-FORWARD" in evidence.read(file):
-                return "iptables or eBPF" if any(name.startswith(_EBPF_FOLDER) for name in files) else "iptables"
-        return "eBPF" if any(name.startswith(_EBPF_FOLDER) for name in files) else ""
 
     def _look(self, walker: NodeWalker) -> list[Finding]:
         ruleset = walker.program.ruleset
@@ -100,7 +63,7 @@ class Dataplanes:
             for family, table in CALICO_TABLES
             if (family, table) in set(ruleset.tables()) and ruleset.rules(family, table, DISPATCH_CHAIN) is not None
         ]
-        if programmed or dataplane_of(walker) == IPTABLES:
+        if programmed or dataplane_of(walker) != NFTABLES:
             return []
         return [
             Finding(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from calico_debug.explain.attribution import Attributor, evidence_of, profile_ref
+from calico_debug.explain.bpf_policy import tell_policy
 from calico_debug.explain.closest import closest_rule, tell
 from calico_debug.explain.dataplane import dataplane_of
 from calico_debug.explain.denials import cause_of
@@ -17,13 +18,14 @@ from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.model.explanation import Decision, Finding, RuleRef, Step
 from calico_debug.model.routing import address_from_int
 from calico_debug.policy.chains import ChainKind, CommentKind, chain_role, parse_comment
-from calico_debug.walk.context import Matched, Routed, Tracked, Translated, Unrouted
+from calico_debug.walk.context import Matched, PolicyRan, Routed, Tracked, Translated, Unrouted
 from calico_debug.walk.node import DELIVERED, LOST, SENT, UNDECIDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from calico_debug.explain.attribution import NamedPolicy
+    from calico_debug.walk.bpf_datapath import PolicyResult
     from calico_debug.walk.context import Denial, Event
     from calico_debug.walk.journey import Journey, Leg
     from calico_debug.walk.node import NodeWalker
@@ -145,11 +147,14 @@ class _Narrator:
     def _event(self, leg: Leg, event: Event) -> None:
         node = leg.made.node
         match event:
-            case Unrouted(reason, detail):
+            case Unrouted(reason, detail, answer):
+                verdict = "rejected" if answer else "denied"
                 if leg.made.ending == LOST and not leg.made.trace.hypothetical:
-                    verdict = "rejected" if reason == "no-route" and "blackhole" not in detail else "denied"
                     self._decide(verdict, Decision(node, self._dataplane(node), reason, detail=detail))
-                self._step(Step(node, "routing", "dropped", detail, hypothetical=leg.made.trace.hypothetical))
+                action = "rejected" if answer else "dropped"
+                self._step(Step(node, "routing", action, detail, hypothetical=leg.made.trace.hypothetical))
+            case PolicyRan(result, hypothetical):
+                self._program_ran(leg, result, hypothetical)
             case Matched():
                 self._host_action(leg, event)
             case _ if not self._with_steps or leg.reply:
@@ -164,13 +169,28 @@ class _Narrator:
             case Translated():
                 self._translated(leg, event)
 
+    def _program_ran(self, leg: Leg, result: PolicyResult, hypothetical: bool) -> None:
+        """A policy program of the eBPF dataplane: its rules are the steps."""
+        node = leg.made.node
+        datapath = self._walkers[node].datapath
+        assert datapath is not None
+        told = tell_policy(result, node, leg.made.packet.family, self._attributor.index, datapath, hypothetical)
+        for step in told.steps:
+            self._step(step)
+        if hypothetical:
+            return
+        if result.denied:
+            self._decide("denied", told.decision)
+        else:
+            self._accepted = told.decision
+
     def _translated(self, leg: Leg, event: Translated) -> None:
         node, family = leg.made.node, leg.made.packet.family
         evidence = evidence_of(event.rule) if event.rule is not None else None
         if event.side == "dst":
             target = spot(family, event.after.destination, event.after.destination_port)
             known = self._name(family, event.after.destination)
-            service = event.rule is not None and is_kube_proxy(event.rule)
+            service = event.service or (event.rule is not None and is_kube_proxy(event.rule))
             origin = spot(family, event.before.destination, event.before.destination_port)
             detail = f"{origin} -> {target}{f' ({known})' if known else ''}"
             stage = "service" if service else "nat"

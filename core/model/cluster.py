@@ -1,4 +1,4 @@
-"""The Kubernetes and Calico objects that give packets their names. Read from lists as ``kubectl get -A -o json`` prints.
+"""The Kubernetes and Calico objects that give packets their names, from lists as ``kubectl get -A -o json`` prints.
 
 Only what the project uses is kept; ``spec`` of policies stays as the API has it, since rules are quoted from it.
 """
@@ -71,7 +71,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node with its own addresses (InternalIP first) and the addresses of its tunnels, where annotations give them."""
+    """A node with its own addresses (InternalIP first), and those of its tunnels where annotations give them."""
 
     name: str
     addresses: tuple[Address, ...]

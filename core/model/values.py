@@ -67,4 +67,3 @@ def settle(value: int, known: int, width: int, why: str) -> int | Partial:
     if known & full == full:
         return value & full
     return Partial(value & known, known & full, width, why)
-

@@ -42,14 +42,16 @@ class ConnectionTable:
         for protocol, tracking in self._own:
             if protocol != packet.protocol:
                 continue
-            if ends == tracking.reply:
+            if ends == tracking.reply and ends != tracking.original:
+                tracking.status |= STATUS_BITS["seen-reply"]
                 return replace(
                     tracking,
                     state=STATE_BITS["established"],
                     in_reply=True,
-                    status=tracking.status | STATUS_BITS["seen-reply"],
                 )
             if ends == tracking.original:
+                if tracking.status & STATUS_BITS["seen-reply"]:
+                    tracking.state = STATE_BITS["established"]
                 return tracking
         tracking = self._from_evidence(packet) or Tracking(self._fresh_state(packet), ends, _reversed(ends))
         if tracking.state not in (STATE_BITS["invalid"], STATE_BITS["untracked"]):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from calico_debug.model.nft import Chain, Reject, Rule, Verdict
     from calico_debug.model.routing import Route
     from calico_debug.model.values import Partial, Value
+    from calico_debug.walk.bpf_datapath import PolicyResult
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.packet import Ends, Packet, Tracking
 
@@ -46,13 +47,17 @@ class Tracked:
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """Addresses were rewritten: ``side`` is "src" or "dst"; ``rule`` is None when an earlier decision is applied."""
+    """Addresses were rewritten: ``side`` is "src" or "dst"; ``rule`` is None when an earlier decision is applied.
+
+    ``service`` tells that Calico's own NAT maps did it.
+    """
 
     side: str
     before: Ends
     after: Ends
     rule: Rule | None
     hypothetical: bool
+    service: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,15 @@ class Unrouted:
     answer: str = ""
 
 
-Event = Matched | Tracked | Translated | Routed | Unrouted
+@dataclass(frozen=True, slots=True)
+class PolicyRan:
+    """A policy program of the eBPF dataplane ran; a denial in it ends the packet."""
+
+    result: PolicyResult
+    hypothetical: bool
+
+
+Event = Matched | Tracked | Translated | Routed | Unrouted | PolicyRan
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,10 +61,10 @@ def discover(
 
 def got_through(made: list[Pass]) -> bool:
     """Whether the answer came back."""
-    return len(made) == 4 and made[-1].ending == DELIVERED  # noqa: PLR2004 - out, in, out, in
+    return len(made) == 4 and made[-1].ending == DELIVERED
 
 
 def _own_address(walker: NodeWalker, interface: str) -> int:
-    """The link-local address that solicitations carry; fe80:: when evidence does not show it, which rules rarely ask."""
+    """The link-local address that solicitations carry; fe80:: when evidence does not show it."""
     owned = (a for a in walker.state.addresses if a.interface == interface and a.scope == "link")
     return next((int(a.address) for a in owned if a.address.version == 6), _LINK_LOCAL)

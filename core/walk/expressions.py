@@ -28,6 +28,7 @@ from calico_debug.model.nft import (
 from calico_debug.model.values import Drawn, Partial, Value, settle, unknown
 
 if TYPE_CHECKING:
+    from calico_debug.model.routing import Interface
     from calico_debug.walk.context import Context
     from calico_debug.walk.packet import Packet
 
@@ -60,6 +61,9 @@ _SOCKET_META = frozenset({"skuid", "skgid", "cgroup", "rtclassid"})
 _NFPROTO = {4: 2, 6: 10}
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
+_ARPHRD = {"ipip": 768, "ip6tnl": 769, "sit": 776, "gre": 778, "wireguard": 65534}
+"""include/uapi/linux/if_arp.h, by kind of link; every other kind that Calico uses looks like Ethernet."""
+_SENDING = frozenset({"postrouting", "egress"})
 
 
 def compile_expression(expression: Expression, map_value: Callable[[MapValue], Evaluator]) -> Evaluator:
@@ -104,8 +108,7 @@ def _meta(key: str) -> Evaluator:
         "oifname": lambda packet: packet.outgoing.name if packet.outgoing else "",
         "iif": lambda packet: packet.incoming.index if packet.incoming else 0,
         "oif": lambda packet: packet.outgoing.index if packet.outgoing else 0,
-        "iiftype": lambda packet: _hardware_type(packet.incoming.name) if packet.incoming else None,
-        "oiftype": lambda packet: _hardware_type(packet.outgoing.name) if packet.outgoing else None,
+        "oiftype": lambda packet: _hardware_type(packet.outgoing),
         # A device without a kind (a physical one, or lo) ends the rule as none at all does.
         "iifkind": lambda packet: packet.incoming.kind or None if packet.incoming else None,
         "oifkind": lambda packet: packet.outgoing.kind or None if packet.outgoing else None,
@@ -114,6 +117,11 @@ def _meta(key: str) -> Evaluator:
         "secpath": lambda _packet: 0,
         "ipsec": lambda _packet: 0,
     }
+    if key == "iiftype":
+        # The type of the device that holds the buffer (skb->dev): behind routing that is the outgoing one.
+        return lambda context: _hardware_type(
+            context.packet.outgoing if context.hook in _SENDING else context.packet.incoming
+        )
     if read := simple.get(key):
         return lambda context: read(context.packet)
     why = OPEN_META.get(key, f"meta {key} is not understood")
@@ -122,8 +130,10 @@ def _meta(key: str) -> Evaluator:
     return lambda _context: unknown(_META_WIDTH, why)
 
 
-def _hardware_type(name: str) -> int:
-    return _ARPHRD_LOOPBACK if name == "lo" else _ARPHRD_ETHER
+def _hardware_type(device: Interface | None) -> int | None:
+    if device is None:
+        return None
+    return _ARPHRD_LOOPBACK if device.name == "lo" else _ARPHRD.get(device.kind, _ARPHRD_ETHER)
 
 
 def _ct(key: str, direction: str | None) -> Evaluator:

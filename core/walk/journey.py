@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from calico_debug.model.routing import address_from_int
 from calico_debug.model.values import unknown
 from calico_debug.walk import discovery
 from calico_debug.walk.connections import ConnectionTable
@@ -26,7 +27,7 @@ from calico_debug.walk.packet import (
     Packet,
 )
 from calico_debug.walk.routing import Question
-from calico_debug.walk.wiring import Absent, Arriving, Attached, Outside, Place, Wiring
+from calico_debug.walk.wiring import TUNNELS, Absent, Arriving, Attached, Outside, Place, Wiring
 
 if TYPE_CHECKING:
     from calico_debug.model.nft import Rule
@@ -174,6 +175,10 @@ class _Trip:
             leg.made.packet.tracking is not None and leg.made.packet.tracking.existing for leg in journey.legs
         )
         if journey.arrived and not self._hypothetical and journey.final is not None and journey.place is not None:
+            if all(self._traveller.walkers[leg.made.node].datapath is not None for leg in journey.legs):
+                # The programs let an answer through by the entry that the request made, past policy and translation.
+                journey.replied = True
+                return journey
             try:
                 self._go(_reply_packet(journey.final), journey.place, reply=True)
             except Undecided as error:
@@ -266,10 +271,28 @@ class _Trip:
         inner.mark = received.mark  # the same buffer in the kernel: unwrapping keeps the mark
         return made.ending == DELIVERED
 
+    def _route_below(self, way: _Tunnel) -> tuple[Address, Address]:
+        """The ends of a tunnel whose device does not say them: the nodes' own addresses that routes lead between."""
+        router = self._traveller.walkers[way.node].router
+        other = self._traveller.walkers[way.next_node].state
+        for owned in other.addresses:
+            link = other.interfaces.get(owned.interface)
+            if owned.scope != "global" or link is None or link.kind in TUNNELS:
+                continue
+            family, number = owned.address.version, int(owned.address)
+            below = router.look_up(Question(family, number, 0, 0))
+            if below is not None and below.type == "unicast" and below.interface != way.link.name:
+                source = router.source_address(family, below, number)
+                if source is not None:
+                    return address_from_int(family, source), owned.address
+        raise Undecided(f"the addresses under tunnel {way.link.name} of {way.node} are not in the evidence")
+
     def _outer_packet(self, way: _Tunnel, inner: Packet) -> Packet:
         if way.link.kind == "vxlan":
             twin = self._traveller.walkers[way.next_node].state.interfaces[way.next_interface]
-            here, there = _underlay(way.link, way.node), _underlay(twin, way.next_node)
+            here, there = _underlay(way.link), _underlay(twin)
+            if here is None or there is None:
+                here, there = self._route_below(way)
             port = (way.link.attributes or {}).get("port")
             port = port if isinstance(port, int) else VXLAN_PORT
             sport = unknown(16, "the tunnel picks its source port")
@@ -287,13 +310,11 @@ class _Trip:
         return outer
 
 
-def _underlay(interface: Interface, node: str) -> Address:
-    """The tunnel's own address on the network below."""
+def _underlay(interface: Interface) -> Address | None:
+    """The tunnel's own address on the network below; None for one that takes it packet by packet (``external``)."""
     attributes = interface.attributes or {}
     local = attributes.get("local") or attributes.get("local6")
-    if not isinstance(local, str):
-        raise Undecided(f"the address under tunnel {interface.name} of {node} is not in the evidence")
-    return ip_address(local)
+    return ip_address(local) if isinstance(local, str) else None
 
 
 def opening_packet(opening: Opening, mid_stream: bool) -> Packet:

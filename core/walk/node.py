@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from calico_debug.errors import EvidenceError
 from calico_debug.model.conntrack import STATE_BITS, STATUS_BITS
 from calico_debug.model.routing import address_from_int
+from calico_debug.state.dataplane import EBPF
 from calico_debug.walk import hooks
 from calico_debug.walk.chains import Continue, Program, run_base_chain
 from calico_debug.walk.choices import Unsure
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from calico_debug.model.nft import Chain, Rule
     from calico_debug.model.routing import Interface
     from calico_debug.state.node import NodeState
+    from calico_debug.walk.bpf_datapath import BpfDatapath
     from calico_debug.walk.choices import Chooser
 
 DELIVERED, SENT, DENIED, LOST, UNDECIDED = "delivered", "sent", "denied", "lost", "undecided"
@@ -37,13 +39,14 @@ _NAT_DONE = {"src": 0x80, "dst": 0x100}
 name in nft, but Felix's ``ct status != dnat`` compares all bits, and so holds for a translated connection too.
 """
 
+
 @dataclass(frozen=True, slots=True)
 class Pass:
     """What one packet did on one node.
 
     ``ending`` is one of DELIVERED (to a process of the host), SENT (out of ``interface`` towards ``next_hop``, an
-    integer, None when the destination is on the link), DENIED (by the trace's last denial), LOST (outside nftables, see the
-    last event) and UNDECIDED (see ``trace.undecided``). ``arrived`` is the interface it came in through, "" for a
+    integer, None when the destination is on the link), DENIED (by the trace's last denial), LOST (outside nftables, see
+    the last event) and UNDECIDED (see ``trace.undecided``). ``arrived`` is the interface it came in through, "" for a
     packet of the host itself.
     """
 
@@ -65,6 +68,7 @@ class NodeWalker:
         self.router = Router(state)
         self.surroundings = NodeSurroundings(state, self.router)
         self._program: Program | None = None
+        self._datapath: BpfDatapath | None = None
         self._stages: dict[tuple[int, str], tuple[hooks.Stage, ...]] = {}
 
     @property
@@ -89,7 +93,7 @@ class NodeWalker:
         hypothetical: bool = False,
     ) -> Pass:
         """A packet that comes in through ``interface``; ``hypothetical`` when it was denied before."""
-        return _Passage(self, packet, tracker, chooser, go_on, hypothetical).receive(interface)
+        return self._passage(packet, tracker, chooser, go_on, hypothetical).receive(interface)
 
     def send(
         self,
@@ -101,16 +105,39 @@ class NodeWalker:
     ) -> Pass:
         """A packet of the host itself."""
         packet.local = True
-        return _Passage(self, packet, tracker, chooser, go_on, hypothetical).send()
+        return self._passage(packet, tracker, chooser, go_on, hypothetical).send()
 
     def send_on_link(self, packet: Packet, interface: str, tracker: Tracker, chooser: Chooser) -> Pass:
         """A packet of the host itself for the link alone, without a routing decision (neighbour discovery)."""
         packet.local = True
-        return _Passage(self, packet, tracker, chooser, None, False).send_on_link(interface)
+        return self._passage(packet, tracker, chooser, None, False).send_on_link(interface)
 
     def receive_on_link(self, packet: Packet, interface: str, tracker: Tracker, chooser: Chooser) -> Pass:
         """A packet from the link for the host itself, multicast ones included, without a routing decision."""
-        return _Passage(self, packet, tracker, chooser, None, False).receive_on_link(interface)
+        return self._passage(packet, tracker, chooser, None, False).receive_on_link(interface)
+
+    @property
+    def datapath(self) -> BpfDatapath | None:
+        """The node's eBPF programs, None when it does not run Calico's eBPF dataplane. Raises `EvidenceError`."""
+        if self._datapath is None and self.state.dataplane == EBPF:
+            from calico_debug.walk.bpf_datapath import BpfDatapath
+
+            self._datapath = BpfDatapath(self.state)
+        return self._datapath
+
+    def _passage(
+        self,
+        packet: Packet,
+        tracker: Tracker,
+        chooser: Chooser,
+        go_on: Continue | None,
+        hypothetical: bool,
+    ) -> Passage:
+        if self.datapath is None:
+            return Passage(self, packet, tracker, chooser, go_on, hypothetical)
+        from calico_debug.walk.bpf_passage import BpfPassage
+
+        return BpfPassage(self, self.datapath, packet, tracker, chooser, go_on, hypothetical)
 
     def stages(self, family: int, hook: str) -> tuple[hooks.Stage, ...]:
         """What runs at a hook."""
@@ -122,11 +149,11 @@ class NodeWalker:
         return self._stages[key]
 
 
-class _Gone(Exception):  # noqa: N818 - the packet's end, not a fault
+class Gone(Exception):  # noqa: N818 - the packet's end, not a fault
     """The packet does not go on; carries the ending."""
 
 
-class _Passage:
+class Passage:
     """One packet's way through one node."""
 
     def __init__(
@@ -152,16 +179,20 @@ class _Passage:
     # ------------------------------------------------------------------------------------------------------ paths
 
     def receive(self, interface: str) -> Pass:
+        """In through an interface."""
         self._arrived = interface
         return self._guarded(self._receive)
 
     def send(self) -> Pass:
+        """Out of the host."""
         return self._guarded(self._send)
 
     def send_on_link(self, interface: str) -> Pass:
+        """Out of the host to one link."""
         return self._guarded(lambda: self._send_on_link(interface))
 
     def receive_on_link(self, interface: str) -> Pass:
+        """In from one link."""
         self._arrived = interface
         return self._guarded(self._receive_on_link)
 
@@ -182,7 +213,7 @@ class _Passage:
     def _guarded(self, path: Callable[[], Pass]) -> Pass:
         try:
             return path()
-        except _Gone as gone:
+        except Gone as gone:
             return self._pass(str(gone))
         except (Undecided, EvidenceError) as error:
             self._trace.undecided = str(error)
@@ -296,7 +327,7 @@ class _Passage:
 
     def _lose(self, reason: str, detail: str, answer: str = "") -> NoReturn:
         self._trace.events.append(Unrouted(reason, detail, answer))
-        raise _Gone(LOST)
+        raise Gone(LOST)
 
     # ------------------------------------------------------------------------------------------------------ hooks
 
@@ -324,7 +355,7 @@ class _Passage:
         packet = self._packet
         before = packet.mark
         if not run_base_chain(self._walker.program, chain, self._context, self._go_on):
-            raise _Gone(DENIED)
+            raise Gone(DENIED)
         assert chain.hook is not None
         # Only chains of type route make the kernel route anew what they marked (nft_chain_route.c).
         if chain.hook.type == "route" and packet.mark != before:
@@ -351,7 +382,7 @@ class _Passage:
         if tracking.state == STATE_BITS["new"] and side not in tracking.done:
             for chain in stage.nat_chains:
                 if not run_base_chain(self._walker.program, chain, self._context, self._go_on):
-                    raise _Gone(DENIED)
+                    raise Gone(DENIED)
                 if side in tracking.done:
                     break
             tracking.done.add(side)

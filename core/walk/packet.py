@@ -26,6 +26,8 @@ TCP_FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32}
 ECHO_REQUEST, ECHO_REPLY = 8, 0
 ECHO_REQUEST_V6, ECHO_REPLY_V6 = 128, 129
 
+_ETHERTYPE = {4: 0x0800, 6: 0x86DD}
+
 Port = int | Partial | None
 
 
@@ -166,6 +168,8 @@ class Packet:
             header = self._transport()
         elif base == "ipset":
             header = self._ipset_ports()
+        elif base == "link" and (offset, width) == (96, 16) and self.incoming is not None:
+            return _ETHERTYPE[self.family]  # nft asks for it behind ``iiftype ether``
         else:
             return unknown(width, f"{base} header: not part of the question")
         value, mask, size = header

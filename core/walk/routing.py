@@ -326,12 +326,13 @@ class Router:
     def interface_address(self, family: int, interface: str, target: int | None) -> int | None:
         """An address of ``interface``: the one on ``target``'s subnet first, then the first global one.
 
-        Source: net/ipv4/devinet.c, inet_select_addr; for IPv6 this is the common case of RFC 6724.
+        Source: net/ipv4/devinet.c, inet_select_addr; net/ipv6/addrconf.c, ipv6_dev_get_saddr.
         """
+        if family == 6:
+            return self._interface_address6(interface, target)
         owned = [a for a in self._node.addresses if a.interface == interface and a.address.version == family]
-        # Loopback's own address (scope host) and IPv4's link-local ones are never lent to packets that go further.
-        near = family == 6 and target is not None and _link_local(target)
-        usable = [a for a in owned if a.scope == "global" or (near and a.scope == "link")]
+        # Loopback's own address (scope host) and link-local ones are never lent to packets that go further.
+        usable = [a for a in owned if a.scope == "global"]
         for candidate in usable:
             if target is not None and _on_subnet(candidate, target):
                 return int(candidate.address)
@@ -339,6 +340,20 @@ class Router:
             return int(usable[0].address)
         others = [a for a in self._node.addresses if a.address.version == family and a.scope == "global"]
         return int(others[0].address) if others else None
+
+    def _interface_address6(self, interface: str, target: int | None) -> int | None:
+        """RFC 6724, rules 1, 2, 5 and 8: the target itself, its scope, the interface, the longest common prefix."""
+        owned = [a for a in self._node.addresses if a.address.version == 6]
+        if target is not None and any(int(a.address) == target for a in owned):
+            return target
+        scope = "link" if target is not None and _link_local(target) else "global"
+        usable = [a for a in owned if a.scope == scope and (scope == "global" or a.interface == interface)]
+
+        def rank(candidate: InterfaceAddress) -> tuple[bool, int]:
+            differing = (int(candidate.address) ^ target).bit_length() if target is not None else 0
+            return candidate.interface == interface, -differing
+
+        return int(max(usable, key=rank).address) if usable else None
 
     def owner_of_subnet(self, family: int, address: int) -> Interface | None:
         """The interface on whose subnet ``address`` lies, None when none."""

@@ -335,9 +335,7 @@ class StatementCompiler:
 
         return resolve
 
-    def _port(
-        self, low: Expression | None, high: Expression | None
-    ) -> Callable[[Context, Port], Port] | None:
+    def _port(self, low: Expression | None, high: Expression | None) -> Callable[[Context, Port], Port] | None:
         if low is None:
             return None
         evaluate = self._expression(low)

@@ -83,15 +83,16 @@ class NodeSurroundings:
         assert packet.outgoing is not None
         way = self._router.look_up(Question(packet.family, packet.destination, packet.source, packet.mark))
         hops = way.route.hops if way is not None else ()
-        taken = next((hop for hop in hops if hop.interface == packet.outgoing.name and hop.gateway is not None), None)
-        target = int(taken.gateway) if taken and taken.gateway is not None else packet.destination
+        gateway = next((hop.gateway for hop in hops if hop.interface == packet.outgoing.name), None)
+        # IPv4 looks for an address on the gateway's subnet, IPv6 for one that suits the destination.
+        target = int(gateway) if gateway is not None and packet.family == 4 else packet.destination
         address = self._router.interface_address(packet.family, packet.outgoing.name, target)
         if address is None:
             raise Undecided(f"interface {packet.outgoing.name} has no address to masquerade with")
         return address
 
     def redirect_address(self, packet: Packet) -> int:
-        """The host itself: the incoming interface's address, loopback for the host's own packets (nf_nat_redirect.c)."""
+        """The host itself: the incoming interface's address, loopback for its own packets (nf_nat_redirect.c)."""
         if packet.incoming is None:
             return 0x7F000001 if packet.family == 4 else 1
         address = self._router.interface_address(packet.family, packet.incoming.name, None)

@@ -1,0 +1,149 @@
+"""Policy programs of the eBPF dataplane in the terms of policy: what each rule that was hit stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from calico_debug.model.bytecode import SectionKind
+from calico_debug.model.explanation import Decision, Evidence, PolicyRef, RuleRef, Step
+from calico_debug.policy.identity import FELIX_KINDS, PolicyIdentity, PolicyIndex, identity_from_id
+from calico_debug.policy.programmed import programmed_rules
+from calico_debug.state.dataplane import EBPF
+from calico_debug.walk.bpf_policy import Verdict
+
+if TYPE_CHECKING:
+    from calico_debug.model.bytecode import Section
+    from calico_debug.walk.bpf_datapath import BpfDatapath, PolicyResult
+    from calico_debug.walk.bpf_policy import Hit
+
+PROFILE = "Profile"
+_CALICO_KINDS = ("NetworkPolicy", "GlobalNetworkPolicy")
+_ACTIONS = {"allow": "Allow", "deny": "Deny", "pass": "Pass", "log": "Log"}
+_NO_HOST_POLICY = "no policy of the host endpoint speaks of this traffic"
+_UNEXPLAINED = "the policy program decided, and its debug file does not say for which rule"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTold:
+    """The steps of one run, and the decision that it stands for."""
+
+    steps: tuple[Step, ...]
+    decision: Decision
+
+
+def tell_policy(
+    result: PolicyResult, node: str, family: int, index: PolicyIndex, datapath: BpfDatapath, hypothetical: bool
+) -> PolicyTold:
+    """Tell a run of an interface's policy program."""
+    steps = [_step(hit, result, node, family, index, datapath, hypothetical) for hit in result.run.hits]
+    if _passed_everything(result):
+        steps.append(Step(node, "host", "allowed", _NO_HOST_POLICY, result.direction, hypothetical=hypothetical))
+    elif not steps:
+        detail = result.run.detail or _UNEXPLAINED
+        outcome = "allowed" if not result.denied else "denied"
+        steps.append(Step(node, _stage(result), outcome, detail, result.direction, hypothetical=hypothetical))
+    last = steps[-1]
+    decision = Decision(
+        node,
+        EBPF,
+        _reason(result),
+        result.direction,
+        last.tier,
+        last.policy,
+        last.rule,
+        last.detail,
+        last.evidence,
+    )
+    return PolicyTold(tuple(steps), decision)
+
+
+def _stage(result: PolicyResult) -> str:
+    return "host" if result.host else result.direction
+
+
+def _passed_everything(result: PolicyResult) -> bool:
+    """Whether a host endpoint's program let the packet through because no policy for such traffic spoke."""
+    if not result.host or result.denied:
+        return False
+    last = result.run.hits[-1].section if result.run.hits else None
+    return not result.run.hits or (last is not None and last.kind is SectionKind.END_OF_TIER)
+
+
+def _reason(result: PolicyResult) -> str:
+    if _passed_everything(result):
+        return "no-policy"
+    if result.run.verdict is Verdict.BROKEN:
+        return "program-missing"
+    section = result.run.hits[-1].section if result.run.hits else None
+    if section is None:
+        return "rule"
+    if section.kind is SectionKind.END_OF_TIER:
+        return "end-of-tier"
+    if section.kind is SectionKind.NO_PROFILE:
+        return "no-profile" if result.denied else "no-policy"
+    return "profile" if section.owner == PROFILE else "rule"
+
+
+def _step(
+    hit: Hit,
+    result: PolicyResult,
+    node: str,
+    family: int,
+    index: PolicyIndex,
+    datapath: BpfDatapath,
+    hypothetical: bool,
+) -> Step:
+    section = hit.section
+    evidence = _evidence(hit, datapath)
+    stage, direction = _stage(result), result.direction
+    last = hit is result.run.hits[-1] and not _passed_everything(result)
+    outcome = ("denied" if result.denied else "allowed") if last else "passed"
+    if section is None:
+        return Step(node, stage, outcome, _UNEXPLAINED, direction, evidence=evidence, hypothetical=hypothetical)
+    ref: PolicyRef | None = None
+    rule: RuleRef | None = None
+    detail = ""
+    if section.kind is SectionKind.END_OF_TIER:
+        detail = (
+            f"end of tier: policies select the {'host endpoint' if result.host else 'pod'}, none of their rules matched"
+        )
+        if outcome == "passed":
+            detail = "no rule matched, and the tier's default action is to pass"
+    elif section.kind is SectionKind.NO_PROFILE:
+        detail = "no tier decided and no profile allowed"
+    elif section.owner == PROFILE:
+        ref = PolicyRef(PROFILE, section.name)
+        detail = f"no tier decided; profile {section.name} {'allows' if outcome == 'allowed' else 'denies'}"
+    else:
+        ref, rule = _policy(section, direction, family, index)
+    return Step(node, stage, outcome, detail, direction, section.tier, ref, rule, evidence, hypothetical)
+
+
+def _policy(section: Section, direction: str, family: int, index: PolicyIndex) -> tuple[PolicyRef, RuleRef]:
+    identity = _identity(section)
+    found = index.find(identity) if identity is not None else None
+    action = _ACTIONS.get(section.action, section.action)
+    if identity is None:
+        return PolicyRef(section.owner, section.name, section.namespace), RuleRef(action)
+    name = found.name if found is not None else identity.name
+    number: int | None = section.index
+    if identity.kind not in _CALICO_KINDS:
+        # The program has the rules that Felix converted; the user wrote entries.
+        programmed = programmed_rules(found, direction, family) if found is not None else None
+        number = programmed[section.index].index if programmed and section.index < len(programmed) else None
+    return PolicyRef(identity.kind, name, identity.namespace), RuleRef(action, number)
+
+
+def _identity(section: Section) -> PolicyIdentity | None:
+    if section.owner:
+        kind = FELIX_KINDS.get(section.owner, section.owner)
+        return PolicyIdentity(kind, section.namespace, section.name, section.tier)
+    full = f"{section.namespace}/{section.name}" if section.namespace else section.name
+    return identity_from_id(full, tiered=False)
+
+
+def _evidence(hit: Hit, datapath: BpfDatapath) -> Evidence | None:
+    if hit.rule_id is None:
+        return None
+    return Evidence(rule_id=f"{hit.rule_id:016x}", counter=datapath.lookups.rule_counter(hit.rule_id))

@@ -1,0 +1,197 @@
+"""One packet's way through one node of the eBPF dataplane: programs at its interfaces, rules behind them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from calico_debug.model.conntrack import STATE_BITS
+from calico_debug.model.routing import address_from_int
+from calico_debug.walk import hooks
+from calico_debug.walk.bpf_datapath import (
+    BYPASS,
+    EGRESS,
+    INGRESS,
+    MASQUERADE_SELF,
+    NAT_OUT,
+    SEEN,
+    Backend,
+    Onwards,
+    Refusal,
+)
+from calico_debug.walk.context import PolicyRan, Translated
+from calico_debug.walk.node import DELIVERED, DENIED, SENT, Gone, Passage
+from calico_debug.walk.packet import Ends, Tracking
+from calico_debug.walk.routing import LOOPBACK, Question
+
+if TYPE_CHECKING:
+    from calico_debug.walk.bpf_datapath import BpfDatapath
+    from calico_debug.walk.chains import Continue
+    from calico_debug.walk.choices import Chooser
+    from calico_debug.walk.node import NodeWalker, Pass, Tracker
+    from calico_debug.walk.packet import Packet
+    from calico_debug.walk.routing import Way
+
+
+class BpfPassage(Passage):
+    """The host's path with Calico's programs where packets enter and leave it."""
+
+    def __init__(
+        self,
+        walker: NodeWalker,
+        datapath: BpfDatapath,
+        packet: Packet,
+        tracker: Tracker,
+        chooser: Chooser,
+        go_on: Continue | None,
+        hypothetical: bool,
+    ) -> None:
+        """As `Passage`, with the node's programs."""
+        super().__init__(walker, packet, tracker, chooser, go_on, hypothetical)
+        self._datapath = datapath
+        self._before: tuple[int, int | None] | None = None
+        self._tunnelled: int | None = None
+
+    # ------------------------------------------------------------------------------------------------------ paths
+
+    def _receive(self) -> Pass:
+        packet = self._packet
+        packet.incoming, packet.outgoing = self._interface(self._arrived), None
+        if not self._datapath.attached(self._arrived, INGRESS):
+            return super()._receive()
+        onwards = self._enter()
+        if self._tunnelled is not None:
+            return self._tunnel(self._tunnelled)
+        if onwards is Onwards.FORWARD:
+            way = self._decided(self._found(self._router.look_up(self._question(self._arrived), self._chooser)))
+            packet.outgoing = self._interface(way.interface)
+            self._exit(way.interface)
+            return self._pass(SENT, way.interface, way.next_hop)
+        return self._through_the_host()
+
+    def _through_the_host(self) -> Pass:
+        """The packet goes up into the host's stack, whose conntrack sees it as the program left it."""
+        packet = self._packet
+        reply = Ends(packet.destination, packet.source, packet.dport, packet.sport)
+        fresh = Tracking(STATE_BITS["new"], packet.ends(), reply)
+        fresh.done.add("dst")
+        packet.tracking = fresh
+        self._run(hooks.INGRESS)
+        self._run(hooks.PREROUTING)
+        way = self._route_in()
+        if way.is_local:
+            self._run(hooks.INPUT)
+            return self._pass(DELIVERED)
+        packet.outgoing = self._interface(way.interface)
+        self._run(hooks.FORWARD)
+        return self._leave(way)
+
+    def _leave(self, way: Way) -> Pass:
+        self._run(hooks.POSTROUTING)
+        if self._packet.local:
+            way = self._translate_own(way)
+        self._packet.incoming = None
+        self._run(hooks.EGRESS)
+        self._exit(way.interface)
+        return self._pass(SENT, way.interface, way.next_hop)
+
+    def _tunnel(self, node: int) -> Pass:
+        """A program at the outside wraps packets to a remote backend itself, and sends them to that node."""
+        family = self._packet.family
+        way = self._decided(self._found(self._router.look_up(Question(family, node, 0, 0), self._chooser)))
+        return self._pass(SENT, way.interface, node)
+
+    # ------------------------------------------------------------------------------------------------------ programs
+
+    def _enter(self) -> Onwards:
+        """The program at tc ingress."""
+        packet, datapath = self._packet, self._datapath
+        workload = datapath.is_workload(self._arrived)
+        self._track()
+        if not workload and datapath.without_policy(packet):
+            packet.mark = SEEN
+            return Onwards.STACK
+        backend = self._translate_service()
+        if workload and (failure := datapath.reverse_path_failure(packet, self._arrived)):
+            self._lose("rpf", failure)
+        to_host = datapath.is_host(packet.family, packet.destination)
+        if workload or not (to_host and datapath.failsafe(packet, outbound=False)):
+            self._ask_policy(self._arrived, INGRESS)
+        packet.mark = SEEN
+        if backend is not None and not workload:
+            if not backend.routed:
+                address = address_from_int(packet.family, backend.address)
+                self._lose("no-route", f"the programs of {self._walker.name} know no route to backend {address}")
+            if backend.node is not None:
+                self._tunnelled = backend.node
+                return Onwards.FORWARD
+        if to_host:
+            return Onwards.STACK
+        if flag := datapath.blackholed(packet):
+            answer = "" if flag == "blackhole-drop" else "host-unreachable"
+            self._lose("service-loop", "the destination is in a service range and no service took it", answer)
+        if workload and backend is not None and packet.source == packet.destination:
+            packet.mark = MASQUERADE_SELF
+            return Onwards.STACK
+        if workload and datapath.leaves_pools(packet):
+            packet.mark = NAT_OUT
+            return Onwards.STACK
+        return Onwards.FORWARD
+
+    def _exit(self, interface: str) -> None:
+        """The program at tc egress."""
+        packet, datapath = self._packet, self._datapath
+        if not datapath.attached(interface, EGRESS):
+            return
+        if isinstance(packet.mark, int) and packet.mark & BYPASS == BYPASS:
+            return  # another program has approved it: the marks for masquerading have these bits too
+        own = datapath.is_host(packet.family, packet.source)
+        if datapath.is_workload(interface):
+            seen = isinstance(packet.mark, int) and packet.mark & SEEN
+            if own and not seen:
+                return  # a node's traffic to its own pods is never policed
+        elif datapath.without_policy(packet) or (own and datapath.failsafe(packet, outbound=True)):
+            return
+        self._ask_policy(interface, EGRESS)
+
+    def _translate_service(self) -> Backend | None:
+        packet = self._packet
+        found = self._datapath.translate(packet, self._chooser)
+        if isinstance(found, Refusal):
+            self._lose(found.reason, found.detail, "port-unreachable" if found.active else "")
+        if found is None:
+            return None
+        before = packet.ends()
+        self._before = (
+            before.destination,
+            before.destination_port if isinstance(before.destination_port, int) else None,
+        )
+        after = replace(before, destination=found.address, destination_port=found.port)
+        packet.readdress(after)
+        hypothetical = self._trace.hypothetical
+        self._trace.events.append(Translated("dst", before, after, None, hypothetical, service=True))
+        return found
+
+    def _translate_own(self, way: Way) -> Way:
+        """The host's own packet to a service: at the device that such packets are routed through, or on the way out."""
+        if not self._datapath.attached(way.interface, EGRESS) and not self._datapath.is_service_device(way.interface):
+            return way
+        self._packet.incoming = None
+        if self._translate_service() is None:
+            return way
+        moved = self._decided(self._found(self._router.look_up(self._question(LOOPBACK), self._chooser)))
+        self._packet.outgoing = self._interface(moved.interface)
+        return moved
+
+    def _ask_policy(self, interface: str, hook: str) -> None:
+        result = self._datapath.policy(self._packet, interface, hook, self._before, self._chooser)
+        if result is None:
+            return
+        if isinstance(result, Refusal):
+            self._lose(result.reason, result.detail)
+        self._trace.events.append(PolicyRan(result, self._trace.hypothetical))
+        if not result.denied:
+            return
+        if self._go_on is None or self._trace.hypothetical:
+            raise Gone(DENIED)
+        self._trace.hypothetical = True
