@@ -143,7 +143,7 @@ def test_listings_that_are_not_whole(text: str, message: str) -> None:
 )
 def test_elements_that_are_not_understood(head: str, element: str) -> None:
     sets = SavedSets(f"create s {head}\nadd s {element}\n", "ipset-save.txt")
-    with pytest.raises(EvidenceError, match="ipset-save.txt: set s "):
+    with pytest.raises(EvidenceError, match=r"ipset-save\.txt: set s "):
         sets.elements("s")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from calico_debug.state.node import NodeState
 from calico_debug.walk.node import NodeWalker
 from tests.evidence.memory import MemoryNode
-from tests.kernel.probes import MOST, Probe, Reality, judge, predict
-from tests.kernel.router import ROUTER, Router, moved
+from tests.kernel.probes import MOST, Probe, Reality, answer, answer_step, judge, matching, predict
+from tests.kernel.router import LINKS, ROUTER, Router, moved
 from tests.lab import namespaces
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from calico_debug.walk.choices import Alternative
     from calico_debug.walk.node import Pass
-    from tests.kernel.probes import RuleKey
+    from tests.kernel.probes import RuleKey, Step
 
 GUARD = "guard"
 """The comment of rules that let the router's own answers pass, and what IPv6 says by itself (neighbours, listeners);
@@ -33,7 +34,7 @@ GUARDS = {
         f"-p tcp -m tcp --tcp-flags RST RST -m comment --comment {GUARD} -j ACCEPT",
         *(
             f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -m comment --comment {GUARD} -j ACCEPT"
-            for kind in (1, 131, 132, 133, 135, 136, 143)
+            for kind in (1, 131, 132, 133, 135, 136, 137, 143)
         ),
     ),
 }
@@ -83,6 +84,14 @@ def restore_text(family: str, tables: Mapping[str, Mapping[str, Sequence[str]]],
     return "\n".join([*lines, ""])
 
 
+def _answerable(probe: Probe, place: str) -> bool:
+    """Whether a packet was forwarded from a link that its source is behind: the answer then goes all the way back."""
+    if not probe.link or place == ROUTER:
+        return False
+    number = LINKS[probe.link]
+    return str(probe.datagram.source).startswith((f"10.{number}.", f"fd0{number}:"))
+
+
 class World:
     """The router with rules of one backend, and sets that stay."""
 
@@ -121,32 +130,46 @@ class World:
         }
         return NodeWalker(NodeState(MemoryNode(files, ROUTER)))
 
-    def walked(self, walker: NodeWalker, probe: Probe) -> list[Alternative[Pass]]:
-        """Everything the walk thinks possible, without guards."""
-        alternatives = predict(walker, probe.packet, probe.link)
+    def walked(self, walker: NodeWalker, steps: Sequence[Step]) -> list[Alternative[Pass]]:
+        """Everything the walk thinks possible for the last step, without guards."""
+        alternatives = predict(walker, steps)
         for alternative in alternatives:
             counted = alternative.result.trace.counted
             counted[:] = [rule for rule in counted if rule.comment != GUARD]
         return alternatives
 
     def check(self, probes: Sequence[Probe], walker: NodeWalker | None = None) -> list[str]:
-        """Send each probe, and compare with the walk; how they differ."""
+        """Send each probe, and the answer to what was forwarded, and compare with the walk; how they differ."""
         walker = walker or self.walker()
         wrong: list[str] = []
         before = self._counts()
         for probe in probes:
-            seen = probe.send(self.router)
-            after = self._counts()
-            token = probe.datagram.payload
-            own = tuple(s for s in seen if s.datagram.payload == token and not s.datagram.is_error)
-            others = tuple(s for s in seen if s not in own)
-            real = Reality(Counter(moved(before, after)), Counter(), own, others)
-            alternatives = self.walked(walker, probe)
+            real, before = self._watch(before, probe)
+            alternatives = self.walked(walker, [probe.step()])
             assert len(alternatives) <= MOST, [choice.why for choice in alternatives[0].choices]
             if difference := judge(alternatives, real, probe):
                 wrong.append(difference)
-            before = after
+                continue
+            found = matching(alternatives, real, probe)
+            if len(found) != 1 or len(real.arrivals) != 1 or not _answerable(probe, real.arrivals[0].place):
+                continue
+            reply = Probe(real.arrivals[0].place, answer(real.arrivals[0].datagram))
+            steps = [
+                replace(probe.step(), script=tuple(choice.taken for choice in found[0].choices)),
+                answer_step(reply.link, ()),
+            ]
+            real, before = self._watch(before, reply)
+            if difference := judge(self.walked(walker, steps), real, reply):
+                wrong.append(f"the answer: {difference}")
         return wrong
+
+    def _watch(self, before: dict[RuleKey, int], probe: Probe) -> tuple[Reality, dict[RuleKey, int]]:
+        seen = probe.send(self.router)
+        after = self._counts()
+        token = probe.datagram.payload
+        own = tuple(s for s in seen if s.datagram.payload == token and not s.datagram.is_error)
+        others = tuple(s for s in seen if s not in own)
+        return Reality(Counter(moved(before, after)), Counter(), own, others), after
 
     def _counts(self) -> dict[RuleKey, int]:
         """Packets by rule; its number stands for the handle."""

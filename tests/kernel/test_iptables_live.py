@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from calico_debug.agent.evidence import LiveNode
 from calico_debug.model.nft import Verdict
 from calico_debug.state.combined import IPTABLES_LEGACY, IPTABLES_NFT, NFTABLES, CombinedRuleset

@@ -206,7 +206,7 @@ def test_both_backends_at_once() -> None:
         for port, ending in ((80, "denied"), (443, "denied"), (8080, "sent")):
             probe = fresh(Probe("eth-c", Datagram(ip_address("10.1.0.2"), ip_address("10.2.0.2"), TCP, 1, port, SYN)))
             assert bool(probe.send(router)) is (ending == "sent")
-            assert [a.result.ending for a in new.walked(walker, probe)] == [ending]
+            assert [a.result.ending for a in new.walked(walker, [probe.step()])] == [ending]
     finally:
         router.close()
 

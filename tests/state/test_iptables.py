@@ -116,7 +116,7 @@ def test_finding_elements() -> None:
 def test_a_set_that_is_gone_is_named_when_it_is_asked() -> None:
     found = ruleset("-A FORWARD -m set --match-set gone src -j DROP")
     assert only(found).statements[0] == Lookup(Payload("network", 96, 32), "gone")
-    with pytest.raises(MissingEvidence, match="ipset gone is named by a rule but is not there; .*ipset save"):
+    with pytest.raises(MissingEvidence, match=r"ipset gone is named by a rule but is not there; .*ipset save"):
         found.find("ip", "filter", "gone", 1)
 
 
@@ -131,7 +131,7 @@ def test_sets_that_cannot_be_read_matter_only_when_asked() -> None:
     rules = found.rules("ip", "filter", "FORWARD")
     assert rules is not None
     assert len(rules) == 2
-    with pytest.raises(EvidenceError, match="ipset-save.txt is not there"):
+    with pytest.raises(EvidenceError, match=r"ipset-save\.txt is not there"):
         found.find("ip", "filter", "s", 1)
     assert reads
 
