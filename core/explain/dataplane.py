@@ -51,7 +51,7 @@ class Dataplanes:
             return None
         hint = walker.state.cni_hint()
         return EvidenceError(
-            f"{walker.name} has no nftables table named calico, none of Calico's iptables chains and no eBPF program of it"
+            f"{walker.name} has no nftables table named calico, no iptables chains of Calico and no eBPF programs of it"
             + (f"; {hint}" if hint else "")
             + "; name a node that runs Calico"
         )

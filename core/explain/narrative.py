@@ -157,6 +157,10 @@ class _Narrator:
                 self._program_ran(leg, result, hypothetical)
             case Matched():
                 self._host_action(leg, event)
+            case Tracked(tracking, _) if tracking.existing and self._walkers[node].datapath is not None:
+                detail = OUTSIDE_TIERS["established"]
+                self._accepted = Decision(node, self._dataplane(node), "established", detail=detail)
+                self._step(Step(node, "conntrack", "established", detail))
             case _ if not self._with_steps or leg.reply:
                 return
             case Tracked(_, state):

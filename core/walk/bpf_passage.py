@@ -108,6 +108,8 @@ class BpfPassage(Passage):
         packet, datapath = self._packet, self._datapath
         workload = datapath.is_workload(self._arrived)
         self._track()
+        if self._joined():
+            return self._join()
         if not workload and datapath.without_policy(packet):
             packet.mark = SEEN
             return Onwards.STACK
@@ -138,10 +140,25 @@ class BpfPassage(Passage):
             return Onwards.STACK
         return Onwards.FORWARD
 
+    def _joined(self) -> bool:
+        """Whether the packet belongs to a connection that the node's map of connections has."""
+        return self._packet.tracking is not None and self._packet.tracking.existing
+
+    def _join(self) -> Onwards:
+        """A packet of a connection that exists: translated as its first one was, and past policy."""
+        packet = self._packet
+        tracking = packet.tracking
+        assert tracking is not None
+        self._apply(tracking, "dst", None)
+        packet.mark = SEEN
+        return Onwards.STACK if self._datapath.is_host(packet.family, packet.destination) else Onwards.FORWARD
+
     def _exit(self, interface: str) -> None:
         """The program at tc egress."""
         packet, datapath = self._packet, self._datapath
         if not datapath.attached(interface, EGRESS):
+            return
+        if self._joined():
             return
         if isinstance(packet.mark, int) and packet.mark & BYPASS == BYPASS:
             return  # another program has approved it: the marks for masquerading have these bits too

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from calico_debug.model.conntrack import STATE_BITS, STATUS_BITS, Connection, Tuple
 from calico_debug.model.routing import address_from_int
+from calico_debug.state.bpf_lookups import BpfLookups
+from calico_debug.state.dataplane import EBPF
 from calico_debug.walk.packet import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, TCP_FLAGS, Ends, Packet, Port, Tracking
 
 if TYPE_CHECKING:
@@ -100,10 +102,36 @@ class ConnectionTable:
 def live_connection(state: NodeState, packet: Packet) -> Connection | None:
     """The connection of evidence that the packet belongs to, None when there is none or it is finished."""
     wanted = as_tuple(packet)
-    connection = state.connection(wanted) if wanted is not None else None
+    if wanted is None:
+        return None
+    if state.dataplane == EBPF:
+        return _program_connection(state, wanted)
+    connection = state.connection(wanted)
     if connection is None or connection.state in FINISHED:
         return None
     return connection
+
+
+def _program_connection(state: NodeState, wanted: Tuple) -> Connection | None:
+    """The connection in the eBPF dataplane's map, once both sides' policy approved it; of TCP once it is established.
+
+    A SYN asks policy anew. Source: felix/bpf-gpl/conntrack.h, calico_ct_lookup.
+    """
+    lookups = BpfLookups(state.bpf)
+    source, destination = (wanted.source, wanted.source_port or 0), (wanted.destination, wanted.destination_port or 0)
+    found = lookups.connection(wanted.protocol, *source, *destination)
+    entry = lookups.connection_behind(found) if found is not None else None
+    if entry is None or entry.tcp_state not in ("", "established"):
+        return None
+    legs = (entry.client_leg, entry.server_leg)
+    if not all(leg is not None and leg.has("approved") for leg in legs):
+        return None
+    client, server = entry.client, entry.server
+    translated = entry.type_word == "nat-reverse" and entry.original_ip is not None
+    asked = (entry.original_ip or server[0], entry.original_port) if translated else server
+    original = Tuple(wanted.protocol, client[0], asked[0], client[1], asked[1])
+    reply = Tuple(wanted.protocol, server[0], client[0], server[1], client[1])
+    return Connection(original, reply, state=entry.tcp_state.upper())
 
 
 def as_tuple(packet: Packet) -> Tuple | None:

@@ -165,6 +165,7 @@ class Passage:
         go_on: Continue | None,
         hypothetical: bool,
     ) -> None:
+        """See `NodeWalker.receive`."""
         self._walker = walker
         self._router = walker.router
         self._packet = packet
@@ -307,7 +308,7 @@ class Passage:
             self._lose("rpf", failure)
         return self._decided(way)
 
-    def _found(self, way: Way | None) -> Way:
+    def _found(self, way: Way | None) -> Way:  # noqa: RET503 - a way that is none ends the packet
         if way is not None and (way.type == "unicast" or way.is_local):
             return way
         destination = address_from_int(self._packet.family, self._packet.destination)
