@@ -57,6 +57,9 @@ _LOOKUPS: Final = frozenset(
 
 _CALLED: Final = re.compile(r"\(85\) call ([A-Za-z_][A-Za-z0-9_]*)#")
 _SLOT: Final = struct.Struct("<BBhi")
+_MOVE_IMMEDIATE32, _SMALL = 0xB4, 16
+_COMPARISONS: Final = frozenset({0x15, 0x55, 0x35, 0xA5, 0xB5, 0x16, 0x56})
+"""Comparisons with numbers that Felix's assembler writes (felix/bpf/asm)."""
 _ADD_IMMEDIATE, _LOAD_WORD, _JUMP_ABOVE, _MOVE_IMMEDIATE = 0x07, 0x61, 0x35, 0xB7
 
 
@@ -148,6 +151,28 @@ def recorded_ids(instructions: Sequence[Instruction]) -> dict[int, int]:
         ) == (LOAD_WIDE, 2, PLAIN):
             found[slot] = load.immediate
     return found
+
+
+def fingerprint(instructions: Sequence[Instruction]) -> tuple[int, ...]:
+    """What a policy program compares with and notes down: rule ids, IP sets, networks, ports, protocols, in order.
+
+    Equal for Felix's debug file and for the dump of the program that was loaded from the same code, whatever the
+    kernel rewrote. Comparisons with 0 and small constants are left out: the kernel removes checks that never fail.
+    """
+    found: list[int] = []
+    after = 0
+    for slot, one in enumerate(instructions):
+        if slot < after:
+            continue
+        if one.code == JUMP and slot and instructions[slot - 1].helper == "bpf_map_lookup_elem":
+            after = slot + 1 + one.offset  # what an inlined look-up left behind
+        elif (
+            (one.code == LOAD_WIDE and one.source == PLAIN)
+            or (one.code == _MOVE_IMMEDIATE32 and abs(one.immediate) > _SMALL)
+            or (one.code in _COMPARISONS and one.immediate)
+        ):
+            found.append(one.immediate)
+    return tuple(found)
 
 
 def _call(instruction: Instruction, text: str) -> Instruction:

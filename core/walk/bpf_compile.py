@@ -115,6 +115,8 @@ def _wide(program: Program, position: int, one: Instruction) -> Step:
     destination, following = one.destination, position + 2
     if one.destination == 10:
         raise BytecodeError("register 10 cannot be written")
+    if [half.code for half in program.instructions[position + 1 : following]] != [SECOND_HALF]:
+        raise BytecodeError("the second half of a 64-bit number is missing")
     if one.source in (PLAIN, MAP):
         value: Cell = one.immediate if one.source == PLAIN else MapReference(program.space, one.immediate & 0xFFFFFFFF)
 

@@ -33,6 +33,7 @@ from calico_debug.walk.bpf_memory import Pointer, Region
 from calico_debug.walk.bpf_sets import KEY_BYTES, VALUE_BYTES
 from calico_debug.walk.bpf_state import (
     FLAG_LOG_PACKET,
+    LAYOUTS,
     PolicyPacket,
     StateLayout,
     layout_of_fields,
@@ -129,7 +130,7 @@ class PolicyRun:
 class PolicyProgram:
     """An interface's policy program, prepared once for many packets."""
 
-    __slots__ = ("_known", "layout", "parts", "roles", "version", "xdp")
+    __slots__ = ("_known", "layout", "names", "parts", "roles", "version", "xdp")
 
     def __init__(
         self,
@@ -142,6 +143,8 @@ class PolicyProgram:
     ) -> None:
         """``parts`` are the sub-programs that are known, in order; ``roles`` what maps are for, where that is known.
 
+        `names` may be filled with what rule ids stand for, which code without comments does not tell.
+
         Raises `BytecodeError` for bytecode that no kernel loads.
         """
         if not parts:
@@ -150,11 +153,17 @@ class PolicyProgram:
         self.version = version
         self.layout = layout
         self.xdp = xdp
+        self.names: dict[int, Section] = {}
         self.roles: dict[MapReference, Role] = {}
         for part in parts:
             self.roles |= inferred_roles(part, layout)
         self.roles |= roles or {}
         self._known: dict[int, _Meaning] = {}
+
+    @property
+    def noted_ids(self) -> frozenset[int]:
+        """The ids that the known parts can note down."""
+        return frozenset(number for part in self.parts for number in recorded_ids(part.program.instructions).values())
 
     def run(self, packet: PolicyPacket, maps: PolicyMaps, chooser: Chooser, budget: int = BUDGET) -> PolicyRun:
         """What the program does with a packet. Raises `BytecodeError` or `Undecided`, as `bpf_machine.execute`."""
@@ -176,8 +185,16 @@ class PolicyProgram:
             if meaning is None:
                 meaning = self._known[id(part)] = _Meaning(part)
             meaning.tell(slots, hits, logged)
+        if self.names:
+            hits = [hit if hit.section is not None else Hit(hit.rule_id, self._named(hit.rule_id)) for hit in hits]
         verdict, detail = self._verdict(outcome, state)
         return PolicyRun(verdict, tuple(hits), rule_ids_in(state, self.layout), tuple(logged), detail)
+
+    def _named(self, number: int | None) -> Section | None:
+        """Id 0 is the end of all since v3.30; before, ends of tiers have it too."""
+        if number == 0 and self.layout is not LAYOUTS[0]:
+            return Section(SectionKind.NO_PROFILE, match_id=0)
+        return self.names.get(number) if number is not None else None
 
     def _verdict(self, outcome: Outcome, state: Region) -> tuple[Verdict, str]:
         noted = number_in(state, self.layout, "pol_rc")

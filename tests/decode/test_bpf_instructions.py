@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calico_debug.decode.bpf_instructions import from_bytes, from_xlated, recorded_ids, to_bytes
+from calico_debug.decode.bpf_instructions import fingerprint, from_bytes, from_xlated, recorded_ids, to_bytes
 from calico_debug.errors import EvidenceError
 from calico_debug.model.bytecode import CALL, LOAD_WIDE, MAP, SECOND_HALF, BytecodeError, Instruction
 from tests.bytecode.felix import Builder, Policy, Rule, Rules, Style, Tier
@@ -94,6 +94,15 @@ class TestRaw:
         )
         [part] = Builder(rules, Style()).parts
         assert list(recorded_ids(part.instructions()).values()) == [55, 66]
+
+    def test_fingerprints_tell_programs_apart(self) -> None:
+        def print_of(port: int, match_id: int = 5, net: str = "10.0.0.0/8") -> tuple[int, ...]:
+            rule = Rule("allow", match_id, source_nets=(net,), destination_ports=((port, port),))
+            [part] = Builder(Rules(tiers=(Tier("t", (Policy("p", (rule,)),)),), suppress_host=True), Style()).parts
+            return fingerprint(part.instructions())
+
+        assert print_of(80) == print_of(80)
+        assert len({print_of(80), print_of(81), print_of(80, 6), print_of(80, 5, "11.0.0.0/8")}) == 4
 
 
 class TestXlated:

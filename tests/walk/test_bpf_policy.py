@@ -8,14 +8,13 @@ from functools import cache
 
 import pytest
 
-from calico_debug.decode.bpf_instructions import from_xlated
+from calico_debug.decode.bpf_instructions import fingerprint, from_xlated
 from calico_debug.decode.policy_debug import decode_policy_debug
-from calico_debug.errors import EvidenceError
-from calico_debug.model.bytecode import BytecodeError, Program, SectionKind
+from calico_debug.model.bytecode import BytecodeError, Program, Section, SectionKind
 from calico_debug.model.values import unknown
 from calico_debug.walk.bpf_policy import Hit, PolicyProgram, PolicyRun, Role, Verdict, policy_of_debug, role_of_map
 from calico_debug.walk.bpf_sets import PrefixTrie
-from calico_debug.walk.bpf_state import LAYOUTS, PolicyPacket, layout_of_fields, layout_of_size
+from calico_debug.walk.bpf_state import LAYOUTS, PolicyPacket
 from calico_debug.walk.choices import Chooser, Unsure, explore
 from calico_debug.walk.context import Undecided
 from tests.bytecode.assembler import MOV, Assembler
@@ -147,15 +146,6 @@ class TestReleases:
             "no-profile",
         ]
 
-    def test_layouts(self) -> None:
-        assert layout_of_size(480).fields["flags"] == (360, 8)
-        assert layout_of_size(512).fields["flags"] == layout_of_size(488).fields["flags"] == (368, 8)
-        assert layout_of_fields({"ip_proto": 96, "new_field": 4}) is LAYOUTS[0]
-        with pytest.raises(EvidenceError, match="520 bytes, and known are 480"):
-            layout_of_size(520)
-        with pytest.raises(EvidenceError, match="newer release"):
-            layout_of_fields({"ip_proto": 97})
-
     def test_roles_by_name(self) -> None:
         assert role_of_map("cali_v6_ip_sets") is Role.IP_SETS
         assert role_of_map("cali_progs_ing2") is role_of_map("xdp_cali_progs3") is Role.VERDICT
@@ -269,6 +259,18 @@ class TestWithoutComments:
         result = program.run(tcp(80), Sets(), Chooser())
         assert result == PolicyRun(Verdict.ALLOWED, (Hit(12, None), Hit(21, None)), (12, 21), (None,))
 
+    def test_names_of_ids(self) -> None:
+        [part] = Builder(WORKLOAD, Style()).parts
+        program = PolicyProgram([Program(part.instructions())], 4, LAYOUTS[-1])
+        assert program.noted_ids == {11, 12, 19, 21, 29}  # nothing gets beyond the last tier
+        end = Section(SectionKind.END_OF_TIER, "default", match_id=29, action="deny")
+        program.names[29] = end
+        assert program.run(tcp(443), Sets(), Chooser()).hits == (Hit(12, None), Hit(29, end))
+        [alone] = Builder(Rules(suppress_host=True), Style()).parts
+        nothing = PolicyProgram([Program(alone.instructions())], 4, LAYOUTS[-1])
+        nothing.names[29] = end
+        assert told(nothing.run(tcp(443), Sets(), Chooser())) == [(0, "no-profile")]
+
     def test_later_parts_are_found_in_the_jump_map(self) -> None:
         parts = [Program(part.instructions()) for part in Builder(WORKLOAD, Style(split_after=10)).parts]
         assert len(parts) > 2
@@ -381,6 +383,8 @@ def test_loaded_programs_decide_as_the_debug_files(recording: Recording) -> None
                 dump = from_xlated(node.json(files[str(loaded)]), files[str(loaded)])
                 theirs = PolicyProgram([dump], cluster.version, LAYOUTS[-1])
                 compared += 1
+                [mine] = ours.parts
+                assert fingerprint(mine.program.instructions) == fingerprint(dump.instructions)
                 for packet in list(packets)[:40]:
                     one, other = ours.run(packet, node, Chooser()), theirs.run(packet, node, Chooser())
                     assert (one.verdict, one.rule_ids) == (other.verdict, other.rule_ids)
