@@ -49,11 +49,11 @@ def decode_rule(
 
 def _counter(text: str) -> tuple[Counter, str]:
     if not text.startswith("["):
-        return Counter(), text
+        return Counter(None, None), text
     head, _, rest = text.partition("] ")
     packets, _, size = head[1:].partition(":")
     if not packets.isdecimal() or not size.isdecimal():
-        return Counter(), rest
+        return Counter(None, None), rest
     return Counter(int(packets), int(size)), rest
 
 

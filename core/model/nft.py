@@ -218,10 +218,13 @@ class VerdictMap:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Packets and bytes that came this far in the rule. ``name`` is set for a counter object of the table."""
+    """Packets and bytes that came this far in the rule, None where the listing was made without them.
 
-    packets: int = field(default=0, compare=False)
-    bytes: int = field(default=0, compare=False)
+    ``name`` is set for a counter object of the table.
+    """
+
+    packets: int | None = field(default=0, compare=False)
+    bytes: int | None = field(default=0, compare=False)
     name: str = ""
 
 
