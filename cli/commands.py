@@ -6,6 +6,7 @@ import click
 
 from calico_debug import __version__
 from calico_debug.cli.chain import chain
+from calico_debug.cli.dump import COMMANDS as LISTINGS
 from calico_debug.cli.errors import PROGRAM
 from calico_debug.cli.trace import trace
 
@@ -39,3 +40,5 @@ def commands(context: click.Context) -> None:
 
 commands.add_command(trace)
 commands.add_command(chain)
+for listing in LISTINGS:
+    commands.add_command(listing)
