@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calico_debug.decode.intervals import innermost, merged
 from calico_debug.decode.ipset import SavedSets
 from calico_debug.errors import EvidenceError
 from calico_debug.model.nft import Interval, NamePrefix, SetContent
@@ -96,11 +95,6 @@ def test_of_nested_networks_the_most_specific_counts(networks: dict[str, bool]) 
         covering = [ip_network(network) for network in networks if address in ip_network(network)]
         best = max(covering, key=lambda network: network.prefixlen, default=None)
         assert (index.find(int(address)) is not None) is (best is not None and networks[str(best)])
-
-
-def test_ranges() -> None:
-    assert merged([(5, 9), (1, 2), (3, 3), (7, 12), (20, 20)]) == [(1, 3), (5, 12), (20, 20)]
-    assert innermost([(0, 9, True), (2, 5, False), (3, 3, True), (20, 29, True)]) == [(0, 1), (3, 3), (6, 9), (20, 29)]
 
 
 def test_a_set_that_is_not_there() -> None:
