@@ -31,7 +31,7 @@ HELP = {
     "routes": "What Calico knows of addresses: pods, hosts, pools.",
     "ipsets": "IP sets and their members.",
     "ifstate": "Interfaces and the policy programs they run.",
-    "counters": "Packets accepted, dropped and redirected, by interface and direction.",
+    "counters": "Packets accepted and dropped, by interface and direction.",
     "attachments": "Programs at the hooks of interfaces and cgroups.",
 }
 
