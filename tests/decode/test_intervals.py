@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,7 @@ def test_merged_ranges_have_the_same_values_and_gaps_between_them(ranges: list[t
     assert {n for low, high in found for n in range(low, high + 1)} == {
         n for low, high in ranges for n in range(low, high + 1)
     }
-    assert all(before[1] + 1 < after[0] for before, after in zip(found, found[1:], strict=False))
+    assert all(before[1] + 1 < after[0] for before, after in pairwise(found))
 
 
 def test_the_innermost_prefix_counts() -> None:
