@@ -26,7 +26,7 @@ MEASURED = 500
 PORTS = 65535
 
 HELP = {
-    "conntrack": "Connections, with both directions and whose policy approved them.",
+    "conntrack": "Connections, and whose policy approved them.",
     "nat": "Services with their backends.",
     "routes": "What Calico knows of addresses: pods, hosts, pools.",
     "ipsets": "IP sets and their members.",
