@@ -185,7 +185,7 @@ def _call(instruction: Instruction, text: str) -> Instruction:
     helper = found[1] if found else ""
     if helper in _LOOKUPS:
         helper = "bpf_map_lookup_elem"
-    if helper in {"", "unknown"}:
+    if helper in {"", "unknown", "bpf_unspec"}:  # the kernel hides the address, or bpftool its symbols
         helper = "bpf_tail_call" if instruction.immediate == 12 else ""
     return Instruction(CALL, 0, PLAIN, 0, instruction.immediate, helper)
 

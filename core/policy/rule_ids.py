@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
-from itertools import product
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, product
+from math import prod
 from typing import Final
 
 from calico_debug.model.bytecode import Section, SectionKind
@@ -19,12 +20,14 @@ from calico_debug.policy.identity import SHORT_KINDS
 
 PREFIX_LIMIT: Final = 63
 """Longer NFLOG prefixes are replaced by a digest (felix/rules/nflogprefix.go)."""
-MOST_RULES: Final = 512
-"""Rules of one direction that are tried: Felix splits one API rule into several, how many is not in the object."""
+SPARE_RULES: Final = 4
+"""Rules tried beyond those that an object seems to have, and for profiles, whose rules are not in the objects."""
 
 _ACTIONS: Final = {"A": "allow", "D": "deny", "P": "pass"}
 _DIRECTIONS: Final = {"ingress": "I", "egress": "E"}
 _LEGACY_ACTIONS: Final = {"allow": "allow", "deny": "deny", "pass": "pass", "next-tier": "pass"}
+_Owner = tuple[str, str, str, str, str, Mapping[str, int]]
+"""Kind, namespace, name and tier of an object, its name as Felix writes it, and how many rules it can have."""
 _SHORT: Final = {kind: short for short, kind in SHORT_KINDS.items()}
 
 
@@ -55,10 +58,10 @@ def named(
     tiers: Iterable[str],
     profiles: Iterable[str],
 ) -> dict[int, Section]:
-    """What ids stand for, found by computing those of every rule that the objects can have. Unknown ones are left out.
+    """What ids stand for, found by computing those of every rule that the objects can have. Others are left out.
 
     Both directions are tried: programs of workloads hold the other direction of host endpoints too. ``tiers`` and
-    ``profiles`` are names (``kns.default``). Rules of low index are tried first, and no further than needed.
+    ``profiles`` are names (``kns.default``).
     """
     wanted = set(ids) - {0}
     found: dict[int, Section] = {}
@@ -67,34 +70,50 @@ def named(
             number = end_of_tier_id(tier, direction, action)
             if number in wanted:
                 found[number] = Section(SectionKind.END_OF_TIER, tier, match_id=number, action=action)
-    owners = [*_owners(policies), *(("Profile", "", name, "", name) for name in profiles)]
-    for index in range(MOST_RULES):
+    for kind, namespace, name, tier, full_id, counts in chain(_owners(policies), map(_profile, profiles)):
         if wanted <= found.keys():
             break
-        for kind, namespace, name, tier, full_id in owners:
-            for number, action in _ids(kind, full_id, index):
-                if number in wanted and number not in found:
-                    found[number] = Section(
-                        SectionKind.RULE, tier, kind, namespace, name, index, match_id=number, action=action
-                    )
+        for direction, count in counts.items():
+            for index in range(count + SPARE_RULES):
+                for number, action in _ids(kind, full_id, direction, index):
+                    if number in wanted and number not in found:
+                        found[number] = Section(
+                            SectionKind.RULE, tier, kind, namespace, name, index, match_id=number, action=action
+                        )
     return found
 
 
-def _ids(kind: str, full_id: str, index: int) -> Iterator[tuple[int, str]]:
+def _ids(kind: str, full_id: str, direction: str, index: int) -> Iterator[tuple[int, str]]:
     owner, long_owner = ("R", "Profile") if kind == "Profile" else ("P", "Policy")
-    for direction, short in _DIRECTIONS.items():
-        for letter, action in _ACTIONS.items():
-            yield rule_id(f"{letter}{owner}{short}{index}|{full_id}"), action
-        for word, action in _LEGACY_ACTIONS.items():
-            yield fnv1a(f"{word}{long_owner}{direction.capitalize()}{index}{full_id}"), action
+    for letter, action in _ACTIONS.items():
+        yield rule_id(f"{letter}{owner}{_DIRECTIONS[direction]}{index}|{full_id}"), action
+    for word, action in _LEGACY_ACTIONS.items():
+        yield fnv1a(f"{word}{long_owner}{direction.capitalize()}{index}{full_id}"), action
 
 
-def _owners(policies: Iterable[PolicyObject]) -> Iterator[tuple[str, str, str, str, str]]:
+def _owners(policies: Iterable[PolicyObject]) -> Iterator[_Owner]:
     for policy in policies:
         if policy.kind.startswith("Staged"):
             continue
+        counts = {direction: _count(policy.spec.get(direction)) for direction in _DIRECTIONS}
         for full_id in _full_ids(policy):
-            yield policy.kind, policy.namespace, policy.name, policy.tier, full_id
+            yield policy.kind, policy.namespace, policy.name, policy.tier, full_id, counts
+
+
+def _profile(name: str) -> _Owner:
+    return "Profile", "", name, "", name, dict.fromkeys(_DIRECTIONS, 0)
+
+
+def _count(rules: object) -> int:
+    """How many rules Felix can make of these: Kubernetes' become one for each peer and port."""
+    if not isinstance(rules, list):
+        return 0
+    return sum(prod(len(part) for part in _lists(rule)) for rule in rules)
+
+
+def _lists(rule: object) -> Iterator[Sequence[object]]:
+    parts = rule.values() if isinstance(rule, dict) else ()
+    return (part for part in parts if isinstance(part, list) and part)
 
 
 def _full_ids(policy: PolicyObject) -> Iterator[str]:

@@ -126,6 +126,7 @@ class TestXlated:
             ("(85) call bpf_tail_call#12", 12, "bpf_tail_call"),
             ("(85) call bpf_fib_lookup#77", 77, "bpf_fib_lookup"),
             ("(85) call unknown#0", 0, ""),
+            ("(85) call bpf_unspec#0", 0, ""),
             ("(85) call 0xffffffff81234567", 17, ""),
         ],
     )

@@ -238,8 +238,9 @@ class Loaded:
 
     def __init__(self, kernel: Kernel, rules: Rules, style: Style, keys: list[bytes]) -> None:
         self.kernel, self.version = kernel, style.version
+        self.layout = LAYOUTS[-1] if style.header else LAYOUTS[0]
         size = 20 if style.version == 4 else 32
-        self.state = kernel.map(PERCPU_ARRAY, 4, LAYOUT.size, 2)
+        self.state = kernel.map(PERCPU_ARRAY, 4, self.layout.size, 2)
         self.sets = kernel.map(LPM_TRIE, size, 4, 256)
         for key in keys:
             kernel.update(self.sets, key, b"\1\0\0\0")
@@ -260,7 +261,7 @@ class Loaded:
         for number, program in enumerate(self.programs):
             kernel.update(jumps, (style.entry + 100 * number).to_bytes(4, "little"), program.to_bytes(4, "little"))
         self.here = PolicyProgram(
-            [Program(from_bytes(code)) for code in self.code], style.version, LAYOUT, xdp=rules.xdp
+            [Program(from_bytes(code)) for code in self.code], style.version, self.layout, xdp=rules.xdp
         )
 
     def in_ip_set(self, version: int, key: bytes, known: bytes) -> bool | Unsure:
@@ -272,20 +273,20 @@ class Loaded:
 
     def compare(self, packet: generated.PolicyPacket) -> PolicyRun:
         """Run the packet here and there, and compare every byte."""
-        state = state_of(packet, LAYOUT)
+        state = state_of(packet, self.layout)
         before = bytes(state.data)
         ours = self.here.run_state(state, self, Chooser())
         self.kernel.update(self.state, bytes(4), before * self.kernel.cpus)
         context = b"" if self.here.xdp else skb((ALLOW_INDEX, DENY_INDEX))
         returned = self.kernel.run(self.programs[0], PACKET, context)
-        after = self.kernel.lookup(self.state, bytes(4), LAYOUT.size * self.kernel.cpus)
+        after = self.kernel.lookup(self.state, bytes(4), self.layout.size * self.kernel.cpus)
         assert after is not None
         cpu = next(iter(os.sched_getaffinity(0)))
-        assert bytes(state.data) == after[cpu * LAYOUT.size : (cpu + 1) * LAYOUT.size]
+        assert bytes(state.data) == after[cpu * self.layout.size : (cpu + 1) * self.layout.size]
         allow, deny = (2, 4) if self.here.xdp else (ALLOW_INDEX, DENY_INDEX)
         expected = {100 + allow: Verdict.ALLOWED, 100 + deny: Verdict.DENIED, 2: Verdict.PASSED}
         assert expected[returned] is ours.verdict
-        assert bool(number_in(state, LAYOUT, "flags") & FLAG_LOG_PACKET) == bool(ours.logged)
+        assert bool(number_in(state, self.layout, "flags") & FLAG_LOG_PACKET) == bool(ours.logged)
         assert tuple(hit.rule_id for hit in ours.hits)[:32] == ours.rule_ids
         return ours
 
@@ -297,7 +298,8 @@ class TestPolicies:
         rng = random.Random(seed * 10 + version)
         verdicts = set()
         for _ in range(30):
-            style = Style(version=version, split_after=rng.choice((10**9, 10**9, 12, 40)))
+            split, header = rng.choice((10**9, 10**9, 12, 40)), rng.choice((0, 8))
+            style = Style(version=version, header=header, split_after=split)
             loaded = Loaded(kernel, generated.rules(rng, version), style, generated.members(rng, version))
             if len(loaded.code) > 24:
                 continue  # more parts than Felix makes

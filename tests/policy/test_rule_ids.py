@@ -26,7 +26,7 @@ def test_vectors() -> None:
 def test_names_from_ids() -> None:
     ids = (
         rule_id("API0|np/default/allow-web"),
-        rule_id("DPE7|knp/team-a/default-deny"),
+        rule_id("DPE2|knp/team-a/default-deny"),
         rule_id("ARE0|kns.default"),
         5,
         0,
@@ -42,7 +42,7 @@ def test_names_from_ids() -> None:
         0,
         "allow",
     )
-    assert (ours.owner, ours.name, ours.index, ours.action) == ("KubernetesNetworkPolicy", "default-deny", 7, "deny")
+    assert (ours.owner, ours.name, ours.index, ours.action) == ("KubernetesNetworkPolicy", "default-deny", 2, "deny")
     assert (profile.owner, profile.name) == ("Profile", "kns.default")
     assert end == Section(SectionKind.END_OF_TIER, "security", match_id=end.match_id, action="pass")
     assert len(found) == 4
@@ -61,6 +61,13 @@ def test_names_of_older_releases() -> None:
         ("default-deny", 0, "deny"),
         ("security.dns", 1, "pass"),
     ]
+
+
+def test_kubernetes_rules_become_several() -> None:
+    spec = {"ingress": [{"from": [{}] * 5, "ports": [{}] * 4}, {}]}
+    policy = PolicyObject("KubernetesNetworkPolicy", "a", "b", "default", None, spec)
+    assert named([rule_id("API20|knp/a/b")], [policy], [], []) != {}
+    assert named([rule_id("API99|knp/a/b")], [policy], [], []) == {}
 
 
 def test_long_names_are_shortened_as_in_the_prefix() -> None:
