@@ -9,24 +9,27 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from calico_debug.decode.bpf_instructions import from_bytes, from_xlated
-from calico_debug.model.bytecode import MapReference, Program
+from calico_debug.decode.bpf_instructions import from_bytes, from_xlated, to_bytes
+from calico_debug.model.bytecode import LOAD_WIDE, MAP, MapReference, Program
 from calico_debug.walk.bpf_compile import compiled
 from calico_debug.walk.bpf_machine import Compiled, Left, Outcome, execute
 from calico_debug.walk.bpf_memory import Pointer, Region
-from calico_debug.walk.bpf_policy import PolicyProgram, PolicyRun, Role, Verdict
-from calico_debug.walk.bpf_sets import PrefixTrie
+from calico_debug.walk.bpf_policy import PolicyProgram, PolicyRun, Role, Verdict, policy_of_debug
+from calico_debug.walk.bpf_sets import KEY_BYTES, PrefixTrie
 from calico_debug.walk.bpf_state import FLAG_LOG_PACKET, LAYOUTS, number_in, state_of
 from calico_debug.walk.choices import Chooser, Unsure, explore
 from tests.bytecode import assembler as asm
 from tests.bytecode import generated
 from tests.bytecode.assembler import Assembler
 from tests.bytecode.felix import JUMP_FD, SETS_FD, STATE_FD, STATIC_FD, Builder, Rules, Style
+from tests.bytecode.recorded import RecordedCluster, octets
 from tests.kernel.bpf_syscall import ARRAY, HASH, LPM_TRIE, PERCPU_ARRAY, PROG_ARRAY, XDP, Kernel, skb, unusable
+from tests.recordings import Recording, recordings
 
 pytestmark = pytest.mark.kernel
 PACKET = bytes(range(64))
@@ -351,3 +354,47 @@ class TestPolicies:
                 run = loaded.compare(packet)
                 again = there.run(packet, loaded, Chooser())
                 assert (again.verdict, again.rule_ids) == (run.verdict, run.rule_ids)
+
+
+@pytest.mark.parametrize("recording", recordings("-bpf"), ids=lambda recording: recording.name)
+def test_recorded_programs(kernel: Kernel, recording: Recording) -> None:
+    """Felix's own programs, from its debug files, with the recorded IP sets, over the recorded probes."""
+    cluster = RecordedCluster(recording)
+    version, cpu = cluster.version, next(iter(os.sched_getaffinity(0)))
+    static = kernel.map(PROG_ARRAY, 4, 4, 16)
+    for index in (ALLOW_INDEX, DENY_INDEX):
+        end = Assembler()
+        end.exit(100 + index)
+        program = kernel.program(b"".join(end.raw()))
+        kernel.update(static, index.to_bytes(4, "little"), program.to_bytes(4, "little"))
+    state_map = kernel.map(PERCPU_ARRAY, 4, LAYOUT.size, 2)
+    runs = 0
+    for name, node in cluster.nodes.items():
+        sets = kernel.map(LPM_TRIE, KEY_BYTES[version], 4, 4096)
+        for entry in node.json(f"bpf/map-cali_v{version}_ip_sets.json"):
+            kernel.update(sets, octets(entry["key"]), octets(entry["value"]))
+        ours = {Role.STATE: state_map, Role.IP_SETS: sets, Role.VERDICT: static}
+        packets = [next(cluster.packets(probe, name)) for probe in cluster.probes[::9]]
+        for file, debug in node.debug_files():
+            if not file.endswith(f"_v{version}"):
+                continue
+            here = policy_of_debug(debug, version)
+            [part] = debug.programs
+            code = to_bytes(
+                replace(one, immediate=ours[here.roles[MapReference("fd", one.immediate)]])
+                if (one.code, one.source) == (LOAD_WIDE, MAP)
+                else one
+                for one in part.instructions
+            )
+            program = kernel.program(code)
+            for packet in packets:
+                state = state_of(packet, LAYOUT)
+                kernel.update(state_map, bytes(4), bytes(state.data) * kernel.cpus)
+                run = here.run_state(state, node, Chooser())
+                returned = kernel.run(program, PACKET, skb((ALLOW_INDEX, DENY_INDEX)))
+                after = kernel.lookup(state_map, bytes(4), LAYOUT.size * kernel.cpus)
+                assert after is not None
+                assert after[cpu * LAYOUT.size : (cpu + 1) * LAYOUT.size] == bytes(state.data)
+                assert returned == 100 + (ALLOW_INDEX if run.verdict is Verdict.ALLOWED else DENY_INDEX)
+                runs += 1
+    assert runs > 500
