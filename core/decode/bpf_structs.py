@@ -46,9 +46,10 @@ class Field:
     width: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """A struct of ``size`` bytes; bytes that no field covers are padding.
+    """A struct of ``size`` bytes; bytes that no field covers are padding. Two layouts are equal when they are the same
+    object: comparing and hashing a whole table for each of half a million entries would take most of the time.
 
     A union has ``variants``: the value of field ``selector`` chooses the layout that is laid over the same bytes.
     ``source`` names the struct and where Calico declares it.
@@ -82,7 +83,7 @@ class Layout:
         for name, convert in codec.converters:
             values[name] = convert(values[name])
         if self.variants:
-            chosen = dict(self.variants).get(values[self.selector])
+            chosen = codec.variants.get(values[self.selector])
             if chosen is not None:
                 values.update(chosen.unpack(data))
         return values
@@ -91,7 +92,7 @@ class Layout:
         """The bytes; fields that are not given are zero. Raises `ValueError` for a value that does not fit."""
         buffer = bytearray(self.size)
         layouts = [self]
-        chosen = dict(self.variants).get(values.get(self.selector, 0)) if self.variants else None
+        chosen = _codec(self).variants.get(values.get(self.selector, 0))
         if chosen is not None:
             layouts.append(chosen)
         for layout in layouts:
@@ -106,6 +107,7 @@ class _Codec:
     struct: struct.Struct
     names: tuple[str, ...]
     converters: tuple[tuple[str, Callable[[bytes], Any]], ...]
+    variants: Mapping[int, Layout]
 
 
 _UINT_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -130,7 +132,7 @@ def _codec(layout: Layout) -> _Codec:
         parts.append(f"{field.size}s")
         converters.append((field.name, _converter(field)))
     parts.append(f"{layout.size - position}x")
-    return _Codec(struct.Struct("".join(parts)), tuple(names), tuple(converters))
+    return _Codec(struct.Struct("".join(parts)), tuple(names), tuple(converters), dict(layout.variants))
 
 
 def _converter(field: Field) -> Callable[[bytes], Any]:
