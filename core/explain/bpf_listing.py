@@ -255,7 +255,7 @@ class BpfListings:
         for one in sorted(self._lookups.all_counters(), key=lambda c: (c.ifindex, c.hook)):
             interface = self._interface_names.get(one.ifindex, f"interface {one.ifindex}")
             hook = {0: "ingress", 1: "egress"}.get(one.hook)
-            direction = self._direction(one.ifindex, hook) if hook else "ingress before tc (XDP)"
+            direction = self._direction(one.ifindex, hook) if hook else "ingress (XDP)"
             pod = self._pods.get(one.ifindex, "")
             for index, packets in enumerate(one.cells):
                 name = counter_name(index)
