@@ -14,13 +14,8 @@ from typing import Final, Protocol
 
 from calico_debug.decode.bpf_instructions import recorded_ids
 from calico_debug.model.bytecode import (
-    CALL,
     JUMP,
-    LOAD_WIDE,
-    MAP,
-    PLAIN,
     BytecodeError,
-    Instruction,
     MapReference,
     PolicyDebug,
     Program,
@@ -30,6 +25,7 @@ from calico_debug.model.bytecode import (
 from calico_debug.walk.bpf_compile import compiled
 from calico_debug.walk.bpf_machine import BUDGET, Compiled, Doubtful, Left, Outcome, execute
 from calico_debug.walk.bpf_memory import Pointer, Region
+from calico_debug.walk.bpf_roles import Role, inferred_roles
 from calico_debug.walk.bpf_sets import KEY_BYTES, VALUE_BYTES
 from calico_debug.walk.bpf_state import (
     FLAG_LOG_PACKET,
@@ -52,19 +48,8 @@ CONTEXT_BYTES: Final = 256
 """More than struct __sk_buff and struct sk_buff's first part, which policy programs read their jump indexes from."""
 MAX_SUB_PROGRAMS: Final = 24
 """felix/bpf/jump: sub-programs of one policy."""
-_OR_IMMEDIATE, _JUMP_FROM, _STORE_WORD = 0x47, 0x35, 0x63
-_REACH: Final = 10
-"""Slots before a call in which its arguments are set."""
+_OR_IMMEDIATE, _JUMP_FROM = 0x47, 0x35
 _ACTION_LABELS: Final = frozenset({"allow", "deny", "allowed_by_host_policy"})
-
-
-class Role(Enum):
-    """What a policy program uses a map for."""
-
-    STATE = "state"
-    IP_SETS = "IP sets"
-    VERDICT = "programs that carry out the verdict"
-    POLICIES = "policy programs"
 
 
 class Verdict(Enum):
@@ -76,19 +61,6 @@ class Verdict(Enum):
     """XDP: no untracked policy spoke; the packet goes on to the tc programs."""
     BROKEN = "broken"
     """The program gave up (no state, or a sub-program is missing): the packet is dropped, and no policy did it."""
-
-
-_ROLES_OF_NAMES: Final = (
-    ("cali_state", Role.STATE),
-    ("cali_v4_ip_sets", Role.IP_SETS),
-    ("cali_v6_ip_sets", Role.IP_SETS),
-    ("cali_progs", Role.VERDICT),
-    ("xdp_cali_progs", Role.VERDICT),
-    ("cali_p_nk", Role.VERDICT),
-    ("cali_jump", Role.POLICIES),
-    ("xdp_cali_jump", Role.POLICIES),
-    ("cali_j_nk", Role.POLICIES),
-)
 
 
 class PolicyMaps(Protocol):
@@ -115,7 +87,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRun:
-    """The result: ``hits`` in order, the last one the decision; ``rule_ids`` as noted in the state, those that count.
+    """The result: ``hits`` in order; ``rule_ids`` as noted in the state, those that count.
 
     ``logged`` are the log rules on the way. ``detail`` explains a broken run.
     """
@@ -125,6 +97,15 @@ class PolicyRun:
     rule_ids: tuple[int, ...]
     logged: tuple[Section | None, ...]
     detail: str = ""
+
+    @property
+    def decision(self) -> Hit | None:
+        """The hit that decided. None where nothing did: a host interface lets pass what no policy speaks about."""
+        last = self.hits[-1] if self.hits else None
+        if last is None or self.verdict is Verdict.DENIED:
+            return last
+        decided = self.verdict is Verdict.ALLOWED and (last.section is None or last.section.action == "allow")
+        return last if decided else None
 
 
 class PolicyProgram:
@@ -315,44 +296,3 @@ def policy_of_debug(debug: PolicyDebug, version: int, layout: StateLayout | None
     """
     layout = layout or layout_of_fields(debug.fields)
     return PolicyProgram(debug.programs, version, layout, xdp=debug.hook.endswith("xdp"))
-
-
-def role_of_map(name: str) -> Role | None:
-    """What a policy program uses the map with that name for (the names of v3.28 to v3.33); None if for nothing."""
-    for prefix, role in _ROLES_OF_NAMES:
-        if name.startswith(prefix):
-            return role
-    return None
-
-
-def inferred_roles(program: Program, layout: StateLayout) -> dict[MapReference, Role]:
-    """What a policy program uses its maps for, from the code alone, as far as that tells.
-
-    The program looks up its state first and IP sets after that; it jumps to the verdict's programs with an index from
-    the packet's context or, in XDP, a fixed one, and to its next part after storing register 0 in ``pol_rc``
-    (felix/bpf/polprog maybeSplitProgram).
-    """
-    roles: dict[MapReference, Role] = {}
-    instructions = program.instructions
-    for slot, one in enumerate(instructions):
-        if one.code != CALL or one.source != PLAIN:
-            continue
-        before = instructions[max(0, slot - _REACH) : slot]
-        if one.helper == "bpf_map_lookup_elem":
-            reference = _map_in(before, 1, program.space)
-            if reference is not None:
-                roles.setdefault(reference, Role.IP_SETS if Role.STATE in roles.values() else Role.STATE)
-        elif one.helper == "bpf_tail_call":
-            reference = _map_in(before, 2, program.space)
-            offset = layout.fields["pol_rc"][0]
-            splits = any((it.code, it.source, it.offset) == (_STORE_WORD, 0, offset) for it in before)
-            if reference is not None:
-                roles.setdefault(reference, Role.POLICIES if splits else Role.VERDICT)
-    return roles
-
-
-def _map_in(instructions: Sequence[Instruction], register: int, space: str) -> MapReference | None:
-    for one in reversed(instructions):
-        if (one.code, one.destination, one.source) == (LOAD_WIDE, register, MAP):
-            return MapReference(space, one.immediate & 0xFFFFFFFF)
-    return None

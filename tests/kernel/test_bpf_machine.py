@@ -19,7 +19,8 @@ from calico_debug.model.bytecode import LOAD_WIDE, MAP, MapReference, Program
 from calico_debug.walk.bpf_compile import compiled
 from calico_debug.walk.bpf_machine import Compiled, Left, Outcome, execute
 from calico_debug.walk.bpf_memory import Pointer, Region
-from calico_debug.walk.bpf_policy import PolicyProgram, PolicyRun, Role, Verdict, policy_of_debug
+from calico_debug.walk.bpf_policy import PolicyProgram, PolicyRun, Verdict, policy_of_debug
+from calico_debug.walk.bpf_roles import Role
 from calico_debug.walk.bpf_sets import KEY_BYTES, PrefixTrie
 from calico_debug.walk.bpf_state import FLAG_LOG_PACKET, LAYOUTS, number_in, state_of
 from calico_debug.walk.choices import Chooser, Unsure, explore

@@ -12,7 +12,7 @@ from calico_debug.decode.bpf_instructions import fingerprint, from_xlated
 from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.model.bytecode import BytecodeError, Program, Section, SectionKind
 from calico_debug.model.values import unknown
-from calico_debug.walk.bpf_policy import Hit, PolicyProgram, PolicyRun, Role, Verdict, policy_of_debug, role_of_map
+from calico_debug.walk.bpf_policy import Hit, PolicyProgram, PolicyRun, Verdict, policy_of_debug
 from calico_debug.walk.bpf_sets import PrefixTrie
 from calico_debug.walk.bpf_state import LAYOUTS, PolicyPacket
 from calico_debug.walk.choices import Chooser, Unsure, explore
@@ -86,6 +86,7 @@ class TestDecisions:
         assert result.verdict is Verdict.ALLOWED
         assert told(result) == [(12, "GlobalNetworkPolicy guard rule 2 pass"), (21, "NetworkPolicy web rule 0 allow")]
         assert result.rule_ids == (12, 21)
+        assert result.decision == result.hits[1]
         assert [section.index for section in result.logged if section] == [0]
 
     def test_a_rule_denies(self) -> None:
@@ -96,6 +97,7 @@ class TestDecisions:
         result = run(WORKLOAD, tcp(443))
         assert result.verdict is Verdict.DENIED
         assert told(result)[1:] == [(29, "end-of-tier default")]
+        assert result.decision == result.hits[1]
 
     def test_the_end_of_a_tier_passes(self) -> None:
         result = run(WORKLOAD, PolicyPacket(4, 17, ALICE, BOB, 1, 80))
@@ -146,12 +148,6 @@ class TestReleases:
             "no-profile",
         ]
 
-    def test_roles_by_name(self) -> None:
-        assert role_of_map("cali_v6_ip_sets") is Role.IP_SETS
-        assert role_of_map("cali_progs_ing2") is role_of_map("xdp_cali_progs3") is Role.VERDICT
-        assert role_of_map("cali_jump3") is Role.POLICIES
-        assert role_of_map("cali_v4_routes") is None
-
 
 class TestHost:
     RULES = Rules(
@@ -171,6 +167,7 @@ class TestHost:
     def test_forwarded_packets_skip_the_node_s_own_policy(self) -> None:
         result = run(self.RULES, tcp(80))
         assert (result.verdict, told(result)) == (Verdict.ALLOWED, [(49, "end-of-tier security")])
+        assert result.decision is None
 
     def test_packets_to_the_node(self) -> None:
         assert run(self.RULES, tcp(22, to_host=True)).rule_ids == (49, 51)
@@ -187,6 +184,7 @@ class TestHost:
         assert run(rules, tcp(80)).verdict is Verdict.DENIED
         assert run(rules, PolicyPacket(4, 17, BOB, ALICE, 1, 1)).verdict is Verdict.ALLOWED
         passed = run(rules, tcp(80, source=BOB))
+        assert passed.decision is None
         assert (passed.verdict, told(passed)) == (Verdict.PASSED, [(69, "end-of-tier default")])
 
 
