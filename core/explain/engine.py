@@ -208,6 +208,8 @@ class Engine:
             findings.append(disagreement(backends))
         first = told[0]
         findings.extend(first.narrative.findings)
+        if verdict == "allowed" and first.journey.arrived == "outside" and first.journey.place is not None:
+            findings.append(_answer_assumed(first.journey.place.node))
         findings.extend(Finding("assumption", "info", note) for note in notes)
         findings.extend(self._evidence_findings(first.journey))
         new_connection = None
@@ -338,3 +340,11 @@ class Engine:
         if not pools and not self.cluster.pods:
             return False
         return not any(known in pool for pool in pools)
+
+
+def _answer_assumed(node: str) -> Finding:
+    return Finding(
+        "answer-from-outside",
+        "info",
+        f"the answer is taken to come back to {node}; how it is routed outside of the cluster is not in the evidence",
+    )
