@@ -11,6 +11,8 @@ from ipaddress import ip_address
 from itertools import product
 from typing import Any
 
+import pytest
+
 from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.evidence.source import NodeEvidence
 from calico_debug.model.bytecode import PolicyDebug, Program
@@ -19,8 +21,14 @@ from calico_debug.walk.bpf_policy import PolicyProgram, Verdict, policy_of_debug
 from calico_debug.walk.bpf_sets import KEY_BYTES, PrefixTrie
 from calico_debug.walk.bpf_state import PolicyPacket
 from calico_debug.walk.choices import Chooser, Unsure
-from tests.recordings import Recording
+from tests.recordings import Recording, recordings
 
+NONE_HERE = "no recordings of eBPF nodes: set CALICO_DEBUG_RECORDINGS to their directory"
+RECORDED = pytest.mark.parametrize(
+    "recording",
+    recordings("-bpf") or [pytest.param(None, marks=pytest.mark.skip(reason=NONE_HERE))],
+    ids=lambda recording: recording.name if recording else "none",
+)
 FOLDER = "var-run-calico-bpf/policy/"
 ICMP_ECHO = {4: (1, 8), 6: (58, 128)}
 ACCEPTED, DROPPED = "2", "4"

@@ -13,7 +13,7 @@ from calico_debug.decode.bpf_instructions import fingerprint, from_bytes, from_x
 from calico_debug.errors import EvidenceError
 from calico_debug.model.bytecode import CALL, LOAD_WIDE, MAP, SECOND_HALF, BytecodeError, Instruction
 from tests.bytecode.felix import Builder, Policy, Rule, Rules, Style, Tier
-from tests.recordings import recordings
+from tests.bytecode.recorded import RECORDED
 
 
 def slot(text: str) -> bytes:
@@ -178,7 +178,7 @@ class TestXlated:
         with pytest.raises(EvidenceError, match=r"p1: (not a list|instruction 0)"):
             from_xlated(dump, "p1")
 
-    @pytest.mark.parametrize("recording", recordings("-bpf"), ids=lambda recording: recording.name)
+    @RECORDED
     def test_recorded_dumps(self, recording: Any) -> None:
         for name in recording.source.nodes():
             node = recording.source.node(name)

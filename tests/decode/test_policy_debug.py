@@ -14,8 +14,8 @@ from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.errors import EvidenceError
 from calico_debug.model.bytecode import PolicyDebug, Section, SectionKind
 from tests.bytecode.felix import Policy, Rule, Rules, Style, Tier, debug_file
-from tests.bytecode.recorded import RecordedCluster
-from tests.recordings import Recording, recordings
+from tests.bytecode.recorded import RECORDED, RecordedCluster
+from tests.recordings import Recording
 
 RULES = Rules(
     tiers=(
@@ -176,7 +176,7 @@ class TestFiles:
             decode_policy_debug(json.dumps(document).encode(), "x")
 
 
-@pytest.mark.parametrize("recording", recordings("-bpf"), ids=lambda recording: recording.name)
+@RECORDED
 def test_recorded_files(recording: Recording) -> None:
     """Every id that the code notes is the one of the section it stands in."""
     count = 0

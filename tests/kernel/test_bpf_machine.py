@@ -28,9 +28,9 @@ from tests.bytecode import assembler as asm
 from tests.bytecode import generated
 from tests.bytecode.assembler import Assembler
 from tests.bytecode.felix import JUMP_FD, SETS_FD, STATE_FD, STATIC_FD, Builder, Rules, Style
-from tests.bytecode.recorded import RecordedCluster, octets
+from tests.bytecode.recorded import RECORDED, RecordedCluster, octets
 from tests.kernel.bpf_syscall import ARRAY, HASH, LPM_TRIE, PERCPU_ARRAY, PROG_ARRAY, XDP, Kernel, skb, unusable
-from tests.recordings import Recording, recordings
+from tests.recordings import Recording
 
 pytestmark = pytest.mark.kernel
 PACKET = bytes(range(64))
@@ -357,7 +357,7 @@ class TestPolicies:
                 assert (again.verdict, again.rule_ids) == (run.verdict, run.rule_ids)
 
 
-@pytest.mark.parametrize("recording", recordings("-bpf"), ids=lambda recording: recording.name)
+@RECORDED
 def test_recorded_programs(kernel: Kernel, recording: Recording) -> None:
     """Felix's own programs, from its debug files, with the recorded IP sets, over the recorded probes."""
     cluster = RecordedCluster(recording)

@@ -9,7 +9,7 @@ from calico_debug.model.bytecode import Section, SectionKind
 from calico_debug.model.cluster import PolicyObject
 from calico_debug.policy.rule_ids import end_of_tier_id, fnv1a, named, rule_id
 from calico_debug.state.cluster import load_cluster
-from tests.recordings import Recording, recordings
+from tests.recordings import Recording
 
 WEB = PolicyObject("NetworkPolicy", "default", "allow-web", "default", None, {})
 OURS = PolicyObject("KubernetesNetworkPolicy", "team-a", "default-deny", "default", None, {})
@@ -78,7 +78,7 @@ def test_long_names_are_shortened_as_in_the_prefix() -> None:
     assert named([number], [long], [], [])[number].name == "n" * 80
 
 
-@pytest.mark.parametrize("recording", recordings("-bpf"), ids=lambda recording: recording.name)
+@RECORDED
 def test_every_recorded_id_is_found(recording: Recording) -> None:
     state = load_cluster(recording.source)
     files = (

@@ -19,8 +19,8 @@ from calico_debug.walk.choices import Chooser, Unsure, explore
 from calico_debug.walk.context import Undecided
 from tests.bytecode.assembler import MOV, Assembler
 from tests.bytecode.felix import Builder, Policy, Rule, Rules, Style, Tier, debug_file
-from tests.bytecode.recorded import RecordedCluster, octets
-from tests.recordings import Recording, recordings
+from tests.bytecode.recorded import RECORDED, RecordedCluster, octets
+from tests.recordings import Recording
 
 ALICE, BOB, WEB = 0x0A000001, 0x0A000002, 0xAAAA0000BBBB
 
@@ -326,9 +326,6 @@ class TestWhatCannotBeDecided:
 @cache
 def recorded(recording: Recording) -> RecordedCluster:
     return RecordedCluster(recording)
-
-
-RECORDED = pytest.mark.parametrize("recording", recordings("-bpf"), ids=lambda recording: recording.name)
 
 
 @RECORDED
