@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.model.bytecode import Section, SectionKind
 from calico_debug.model.cluster import PolicyObject
 from calico_debug.policy.rule_ids import end_of_tier_id, fnv1a, named, rule_id
 from calico_debug.state.cluster import load_cluster
+from tests.bytecode.recorded import RECORDED, RecordedCluster
 from tests.recordings import Recording
 
 WEB = PolicyObject("NetworkPolicy", "default", "allow-web", "default", None, {})
