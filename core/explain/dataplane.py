@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from calico_debug.errors import EvidenceError
 from calico_debug.model.explanation import Finding
+from calico_debug.state.combined import IPTABLES_LEGACY, IPTABLES_NFT, CombinedRuleset
+from calico_debug.state.combined import NFTABLES as NATIVE
 from calico_debug.state.dataplane import CALICO_TABLES, DISPATCH_CHAIN, NFTABLES
 
 if TYPE_CHECKING:
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
 
     from calico_debug.evidence.source import EvidenceSource
     from calico_debug.walk.node import NodeWalker
+
+
+IPTABLES_NAMES = frozenset({"raw", "mangle", "nat", "filter", "security"})
+"""Tables that iptables-nft makes in nf_tables under these names."""
+WALKED_FAMILIES = frozenset({"ip", "ip6", "inet"})
 
 
 def dataplane_of(walker: NodeWalker) -> str:
@@ -57,6 +64,9 @@ class Dataplanes:
         )
 
     def _look(self, walker: NodeWalker) -> list[Finding]:
+        return [*_beside_each_other(walker), *self._unprogrammed(walker)]
+
+    def _unprogrammed(self, walker: NodeWalker) -> list[Finding]:
         ruleset = walker.program.ruleset
         programmed = [
             family
@@ -73,3 +83,34 @@ class Dataplanes:
                 "policy there, and everything is let through; look at the log of calico-node on that node",
             )
         ]
+
+
+def _beside_each_other(walker: NodeWalker) -> list[Finding]:
+    """Rules of several origins on one node: each is walked, in the kernel's order, and a person should know."""
+    ruleset = walker.program.ruleset
+    if not isinstance(ruleset, CombinedRuleset):
+        return []
+    kinds = ruleset.kinds()
+    hooked = {(chain.family, chain.table) for chain in ruleset.base_chains()}
+    backends = {kinds[table] for table in hooked if table in kinds}
+    found = []
+    if {IPTABLES_NFT, IPTABLES_LEGACY} <= backends:
+        found.append(
+            Finding(
+                "two-iptables-backends",
+                "warning",
+                f"{walker.name} has rules of iptables-nft and of iptables-legacy: packets meet both; "
+                "let one backend own the rules and clear the other's",
+            )
+        )
+    foreign = sorted(
+        f"{family} {table}"
+        for family, table in hooked
+        if kinds.get((family, table)) == NATIVE and family in WALKED_FAMILIES and table not in IPTABLES_NAMES
+    )
+    if foreign and backends & {IPTABLES_NFT, IPTABLES_LEGACY}:
+        listed = ", ".join(foreign)
+        found.append(
+            Finding("nftables-beside-iptables", "info", f"{walker.name} has nftables tables beside iptables: {listed}")
+        )
+    return found
