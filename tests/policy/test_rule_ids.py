@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.model.bytecode import Section, SectionKind
 from calico_debug.model.cluster import PolicyObject
 from calico_debug.policy.rule_ids import end_of_tier_id, fnv1a, named, rule_id
-from calico_debug.state.cluster import load_cluster
 from tests.bytecode.recorded import RECORDED, RecordedCluster
 from tests.recordings import Recording
 
@@ -79,27 +77,13 @@ def test_long_names_are_shortened_as_in_the_prefix() -> None:
 
 @RECORDED
 def test_every_recorded_id_is_found(recording: Recording) -> None:
-    state = load_cluster(recording.source)
-    files = (
-        [name for name in recording.source.files("nodes") if "/policy/" in name]
-        if hasattr(recording.source, "files")
-        else []
-    )
-    if not files:
-        files = [
-            str(path.relative_to(recording.path))
-            for path in recording.path.glob("nodes/*/var-run-calico-bpf/policy/*.json")
-        ]
-    sections = [
-        section
-        for file in files
-        for section in decode_policy_debug(recording.read(file) or b"", file).rules
-        if section.match_id
-    ]
+    cluster = RecordedCluster(recording)
+    debugs = [debug for node in cluster.nodes.values() for _, debug in node.debug_files()]
+    sections = [section for debug in debugs for section in debug.rules if section.match_id]
     assert len(sections) > 100
     tiers = {section.tier for section in sections} - {""}
     profiles = {section.name for section in sections if section.owner == "Profile"}
-    found = named({section.match_id or 0 for section in sections}, state.cluster.policies, tiers, profiles)
+    found = named({section.match_id or 0 for section in sections}, cluster.state.cluster.policies, tiers, profiles)
     for section in sections:
         assert section.match_id is not None
         same = found[section.match_id]
