@@ -205,7 +205,9 @@ class LiveSource:
 
     def __init__(self, name: str = "") -> None:
         """``name`` as for `LiveNode`."""
-        self._node = LiveNode(name)
+        from calico_debug.agent.bpf import LiveBpfNode
+
+        self._node: LiveNode = LiveBpfNode(name)
 
     @property
     def origin(self) -> str:

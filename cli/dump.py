@@ -151,10 +151,6 @@ def _evidence(environment: Environment, bundle: str | None, node: str | None) ->
     from calico_debug.cli.tracer import open_source
 
     source = open_source(Place(bundle=bundle, node=None if bundle else node), environment.platform)
-    if bundle is None:
-        from calico_debug.agent.bpf import LiveBpfNode
-
-        return source, LiveBpfNode(node or "")
     names = source.nodes()
     chosen = node or (names[0] if len(names) == 1 else None)
     if chosen is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from calico_debug.errors import EvidenceError
 from calico_debug.model.explanation import Finding
+from calico_debug.state.bpf_checks import check_interfaces
 from calico_debug.state.combined import IPTABLES_LEGACY, IPTABLES_NFT, CombinedRuleset
 from calico_debug.state.combined import NFTABLES as NATIVE
 from calico_debug.state.dataplane import CALICO_TABLES, DISPATCH_CHAIN, NFTABLES
@@ -64,7 +65,20 @@ class Dataplanes:
         )
 
     def _look(self, walker: NodeWalker) -> list[Finding]:
+        if walker.datapath is not None:
+            return self._programs(walker)
         return [*_beside_each_other(walker), *self._unprogrammed(walker)]
+
+    def _programs(self, walker: NodeWalker) -> list[Finding]:
+        """What is wrong with the programs and maps of an eBPF node."""
+        datapath = walker.datapath
+        assert datapath is not None
+        try:
+            found = list(check_interfaces(walker.state.bpf, datapath.lookups))
+            walker.state.bpf.check_maps()
+        except EvidenceError as error:
+            found = [Finding("evidence", "info", f"{walker.name}: {error}")]
+        return [*found, *walker.state.bpf.findings]
 
     def _unprogrammed(self, walker: NodeWalker) -> list[Finding]:
         ruleset = walker.program.ruleset
