@@ -18,13 +18,13 @@ def _hook(hook: str, priority: int = 0, kind: str = "filter") -> Hook:
     return Hook(kind, hook, priority)
 
 
-def _receive(rules: Rules, about: Packet | None = None, link: str = "eth-c", **given: object) -> Pass:
-    node = walker(rules, **given)
+def _receive(chains: Rules, about: Packet | None = None, link: str = "eth-c", **given: object) -> Pass:
+    node = walker(chains, **given)
     return node.receive(about or packet(), link, ConnectionTable(node.state, ask_evidence=False).track, Chooser())
 
 
-def _send(rules: Rules, about: Packet, **given: object) -> Pass:
-    node = walker(rules, **given)
+def _send(chains: Rules, about: Packet, **given: object) -> Pass:
+    node = walker(chains, **given)
     return node.send(about, ConnectionTable(node.state, ask_evidence=False).track, Chooser())
 
 
@@ -96,7 +96,6 @@ def test_packets_without_a_way_are_lost_with_the_reason() -> None:
         assert isinstance(event, Unrouted)
         return made.ending, event.reason, event.answer
 
-    refused = [{"type": "unreachable", "dst": "10.2.0.0/24", "metric": 0}]
     assert lost(
         _receive(Rules(), packet(destination=SERVICE), rules=[{"priority": 1, "src": "all", "action": "prohibit"}])
     ) == (
@@ -114,7 +113,6 @@ def test_packets_without_a_way_are_lost_with_the_reason() -> None:
         "no-route",
         "host-unreachable",
     )
-    assert refused
 
 
 def test_a_loopback_address_is_not_lent_to_the_network() -> None:

@@ -73,7 +73,7 @@ def test_throw_leaves_the_table() -> None:
 
 
 def test_short_prefixes_are_suppressed_but_not_refusals() -> None:
-    rules: list[dict[str, object]] = [{"priority": 5, "src": "all", "table": "100", "suppress_prefixlength": 8}]
+    rules: list[dict[str, object]] = [{"priority": 5, "src": "all", "table": "100", "suppress_prefixlen": 8}]
     assert _way(_router([{"dst": "10.0.0.0/8", "dev": "eth-c", "table": "100"}], rules)) == ("unicast", "eth-s")
     assert _way(_router([{"type": "blackhole", "dst": "10.0.0.0/8", "table": "100"}], rules)) == ("blackhole", "")
 
