@@ -12,11 +12,18 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from tests.bench.big_node import big_node
+from tests.bench.conntrack_map import full_map
 from tests.bench.flows import recorded_flows
+from tests.bench.iptables import crowded_bundle, crowded_node
+from tests.kernel.bpf_kernel import need_bpf
 from tests.lab import namespaces
 
 PROGRAM = Path(sys.executable).with_name("calico-debug")
 RECORDING = Path("tests/data/v3.32.1-nft.tar.xz")
+IPTABLES_RECORDING = Path("tests/data/v3.32.1-iptables.tar.xz")
+BPF_RECORDING = Path("tests/data/v3.32.1-bpf.tar.xz")
+RULES = 20_000
+CONNECTIONS = 512_000
 RUNS = 5
 REPEATS = 10
 
@@ -92,10 +99,63 @@ def live() -> None:
         )
 
 
+def iptables(folder: Path) -> None:
+    """One flow on an iptables node with 20,000 rules more, beside iptables-save itself."""
+    asked = ("--from", "client/client-5f8b", "--to", "svc/stars/backend")
+    bundle = crowded_bundle(IPTABLES_RECORDING, folder, RULES)
+    commands = [Command("calico-debug trace, one flow", trace("--bundle", bundle, *asked))]
+    reason = namespaces.supported()
+    title = f"One flow on an iptables node with {RULES} rules more"
+    if reason:
+        compare(f"{title} (iptables-save left out: {reason})", commands)
+        return
+    with crowded_node(RULES) as namespace:
+        compare(title, [*commands, Command("iptables-save -c", ["iptables-save", "-c"], namespace)])
+
+
+def ebpf(folder: Path) -> None:
+    """One flow from a recorded eBPF node, and one client's connections in a full map of connections."""
+    asked = ("--from", "client/client-5f8b", "--to", "svc/stars/backend")
+    flows = folder / "bpf-flows.jsonl"
+    count = recorded_flows(BPF_RECORDING, flows, REPEATS)
+    compare(
+        f"An eBPF node: one flow from a recorded bundle, cold, and {count} flows in one process",
+        [
+            Command("calico-debug trace, one flow", trace("--bundle", BPF_RECORDING, *asked)),
+            Command(f"calico-debug trace --flows, {count} flows", trace("--bundle", BPF_RECORDING, "--flows", flows)),
+        ],
+        lambda medians: f"{count / (medians[1] - medians[0]):.0f} flows a second beyond the first",
+    )
+    reason = bpf_unsupported()
+    if reason:
+        print(f"\nA full map of connections: left out, {reason}")  # noqa: T201
+        return
+    with full_map(CONNECTIONS) as info:
+        filtered = [sys.executable, "-m", "tests.bench.conntrack_map", str(info.id), str(CONNECTIONS)]
+        dump = ["bpftool", "-j", "map", "dump", "id", str(info.id)]
+        compare(
+            f"One client among {CONNECTIONS} connections in a map of the kernel",
+            [Command("a filtered walk in batches", filtered), Command("bpftool -j map dump", dump)],
+        )
+
+
+def bpf_unsupported() -> str:
+    """ "" when this machine can hold the map, else why not."""
+    if namespaces.supported():
+        return namespaces.supported()
+    try:
+        need_bpf()
+    except BaseException as skipped:  # noqa: BLE001 - pytest's skip is no Exception
+        return str(skipped)
+    return ""
+
+
 def main() -> int:
     """Everything, one part after the other."""
     with TemporaryDirectory() as folder:
         recorded(Path(folder))
+        iptables(Path(folder))
+        ebpf(Path(folder))
     live()
     return 0
 
