@@ -191,13 +191,18 @@ class BpfPassage(Passage):
 
     def _translate_own(self, way: Way) -> Way:
         """The host's own packet to a service: at the device that such packets are routed through, or on the way out."""
-        if not self._datapath.attached(way.interface, EGRESS) and not self._datapath.is_service_device(way.interface):
+        packet, datapath = self._packet, self._datapath
+        service_device = datapath.is_service_device(way.interface)
+        if not datapath.attached(way.interface, EGRESS) and not service_device:
             return way
-        self._packet.incoming = None
+        packet.incoming = None
         if self._translate_service() is None:
             return way
         moved = self._decided(self._found(self._router.look_up(self._question(LOOPBACK), self._chooser)))
-        self._packet.outgoing = self._interface(moved.interface)
+        packet.outgoing = self._interface(moved.interface)
+        if not service_device and datapath.is_workload(moved.interface):
+            # tc.c, "NP redir on HEP": past the host endpoint's policy, and marked so that the pod's own is asked.
+            packet.mark = SEEN
         return moved
 
     def _ask_policy(self, interface: str, hook: str) -> None:

@@ -21,14 +21,23 @@ NOBODY = ("198.51.100.", "203.0.113.", "2001:db8:")
 WITHOUT_ENDPOINTS = "ghost"
 """The service of the recorded cluster that has none: a refusal is kube-proxy's."""
 
+NODE2 = ("172.30.0.12", "fd00:30::12")
+"""Its own addresses in the recorded cluster."""
+
 KINDS = {"np": "NetworkPolicy", "gnp": "GlobalNetworkPolicy", "knp": "KubernetesNetworkPolicy"}
 
 _POLICY_CHAIN = re.compile(r"(?:filter|mangle|raw)-cali-p[io]-(\w+)/(.+)")
 _TIER = re.compile(r"Start of tier (\S+)")
 
 
+EBPF = "ebpf"
+
+
 class RuleKey(NamedTuple):
-    """A rule of one node. Table families are left out: the recordings have one table of each name that counts."""
+    """A rule of one node. Table families are left out: the recordings have one table of each name that counts.
+
+    A rule of an eBPF program has the table EBPF, no chain, and its id for a handle.
+    """
 
     node: str
     table: str
@@ -67,10 +76,13 @@ class Happened:
     def question(self) -> dict[str, str]:
         """The flow as the command line takes it, by addresses."""
         p = self.probe
-        target = p["dst_ip"] if p["proto"] == "icmp" else f"{p['dst_ip']}:{p['dport']}"
-        asked = {"source": p["src_ip"], "destination": target, "protocol": p["proto"]}
+        address = p["dst_ip"]
+        shown = f"[{address}]" if ":" in address else address
+        target = address if p["proto"] == "icmp" else f"{shown}:{p['dport']}"
+        protocol = "icmpv6" if (p["proto"], ":" in address) == ("icmp", True) else p["proto"]
+        asked = {"source": p["src_ip"], "destination": target, "protocol": protocol}
         if p["src"] == "host/external-client":  # its default route is node1, node2's own address it reaches directly
-            asked["via"] = "node2" if p["dst_ip"] == "172.30.0.12" else "node1"
+            asked["via"] = "node2" if address in NODE2 else "node1"
         return asked
 
 
@@ -98,9 +110,11 @@ def moved(probe: Mapping[str, Any]) -> Iterator[RuleKey]:
     """The rules that counted while the probe was tried, of the tables that IP packets meet."""
     for node, delta in probe["delta"].items():
         for text in delta:
-            table, chain, handle, _ = text.split("|", 3)
-            if table != "calico-arp":
-                yield RuleKey(node, table, chain, int(handle))
+            kind, place, *more = text.split("|", 3)
+            if kind == "rule":
+                yield RuleKey(node, EBPF, "", int(place, 16))
+            elif kind not in ("calico-arp", "ctr"):
+                yield RuleKey(node, kind, place, int(more[0]))
 
 
 def what_happened(recording: Recording) -> list[Happened]:
@@ -111,11 +125,12 @@ def what_happened(recording: Recording) -> list[Happened]:
         dropped = frozenset(key for key in moved(probe) if key in rules.drops)
         policies = frozenset(policy for key in dropped if (policy := _policy(key.chain)) is not None)
         tier = next((rules.tiers[key] for key in dropped if key in rules.tiers), "")
-        found.append(Happened(probe, _verdict(probe, bool(dropped)), dropped, policies, tier))
+        found.append(Happened(probe, verdict_of(probe, bool(dropped)), dropped, policies, tier))
     return found
 
 
-def _verdict(probe: Mapping[str, Any], dropped: bool) -> str | None:
+def verdict_of(probe: Mapping[str, Any], dropped: bool) -> str | None:
+    """What a probe's outcome tells of the rules, where ``dropped`` is whether a denial counted."""
     outcome, ghost = probe["outcome"], WITHOUT_ENDPOINTS in probe["dst"]
     if outcome == "ok":
         return "allowed"
