@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from calico_debug.model.flow import protocol_name
-from calico_debug.model.nft import Bitwise, Concat, Expression, Lookup, Match, Meta, Payload, Shift, Statement
+from calico_debug.model.nft import Bitwise, Concat, Expression, Interval, Lookup, Match, Meta, Payload, Shift, Statement
 from calico_debug.model.routing import address_from_int
 from calico_debug.policy.wording import clauses, describe_rule
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import Context, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from calico_debug.explain.attribution import NamedPolicy
     from calico_debug.explain.rulegroups import RuleGroup
@@ -30,11 +30,11 @@ _CLAUSE_ORDER = ("protocol", "source", "destination", "source ports", "destinati
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """A rule that did not match: its policy, its place in it, and the clauses that failed."""
+    """A rule that did not match: its policy, its place in it, and the matches that failed, by clause."""
 
     policy: NamedPolicy
     position: int
-    failed: tuple[str, ...]
+    failed: Mapping[str, Match | Lookup]
 
 
 def closest_rule(walker: NodeWalker, policies: Iterable[NamedPolicy], packet: Packet, ends: Ends) -> Near | None:
@@ -53,16 +53,16 @@ def closest_rule(walker: NodeWalker, policies: Iterable[NamedPolicy], packet: Pa
     return best
 
 
-def _failed_clauses(walker: NodeWalker, group: RuleGroup, packet: Packet) -> tuple[str, ...]:
+def _failed_clauses(walker: NodeWalker, group: RuleGroup, packet: Packet) -> Mapping[str, Match | Lookup]:
     context = Context(packet, Chooser(), Trace(), walker.surroundings)
-    failed: set[str] = set()
+    failed: dict[str, Match | Lookup] = {}
     compiled = walker.program.compiled(group.main)
     for statement, operation in zip(group.main.statements, compiled.operations, strict=True):
         if isinstance(statement, Match | Lookup) and operation(context) is False:
-            failed.add(clause_of(statement, packet))
-    if "protocol" in failed:
-        failed -= {"source ports", "destination ports", "icmp"}
-    return tuple(clause for clause in _CLAUSE_ORDER if clause in failed)
+            failed.setdefault(clause_of(statement, packet), statement)
+    # Ports of another protocol say nothing.
+    moot = {"source ports", "destination ports", "icmp"} if "protocol" in failed else set()
+    return {clause: failed[clause] for clause in _CLAUSE_ORDER if clause in failed and clause not in moot}
 
 
 def clause_of(statement: Statement, packet: Packet) -> str:
@@ -98,7 +98,7 @@ def tell(near: Near, packet: Packet, ends: Ends, name: Callable[[int, int], str]
     action = near.policy.groups[near.position].action
     if index is None or found is None:
         rule = f"rule {near.position} as programmed ({action})"
-        texts: dict[str, str] = {}
+        texts = {clause: programmed(statement, packet) for clause, statement in near.failed.items()}
     else:
         rule = f"rule {index} ({describe_rule(found, near.policy.direction, index)})"
         texts = dict(clauses(found, near.policy.direction, index))
@@ -106,23 +106,63 @@ def tell(near: Near, packet: Packet, ends: Ends, name: Callable[[int, int], str]
     return f"{rule}: {whys}"
 
 
-def _why(clause: str, texts: dict[str, str], packet: Packet, ends: Ends, name: Callable[[int, int], str]) -> str:
-    wanted = texts.get(clause) or texts.get(f"not {clause}")
+def programmed(statement: Match | Lookup, packet: Packet) -> str:
+    """What a match wants, as the kernel has it, for a policy whose object nobody has; "" when it has no short form."""
+    clause = clause_of(statement, packet)
+    if isinstance(statement, Lookup):
+        if isinstance(statement.source, str):
+            return f"set {statement.source}"
+        members = [
+            *(element.key for element in statement.source.exact.values()),
+            *(e.key for e in statement.source.ranged),
+        ]
+        return ", ".join(_scalar(member, clause, packet) for member in members[:_SHOWN]) + (
+            ", …" if len(members) > _SHOWN else ""
+        )
+    if clause == "icmp" and isinstance(statement.left, Payload):
+        return f"{'type' if statement.left.offset == 0 else 'code'} {statement.right}"
+    if isinstance(statement.left, Bitwise) and isinstance(statement.right, int) and clause in ("source", "destination"):
+        length = statement.left.mask.bit_count()
+        return f"{address_from_int(packet.family, statement.right)}/{length}"
+    return _scalar(statement.right, clause, packet)
+
+
+_SHOWN = 8
+"""Members of a set that are listed before the rest is cut short."""
+
+
+def _scalar(value: object, clause: str, packet: Packet) -> str:
+    if isinstance(value, Interval):
+        return f"{_scalar(value.low, clause, packet)}-{_scalar(value.high, clause, packet)}"
+    if isinstance(value, int) and clause in ("source", "destination"):
+        return str(address_from_int(packet.family, value))
+    if isinstance(value, int) and clause == "protocol":
+        return protocol_name(value)
+    return str(value)
+
+
+def _why(clause: str, texts: Mapping[str, str], packet: Packet, ends: Ends, name: Callable[[int, int], str]) -> str:
+    wanted = texts.get(clause) or texts.get(f"not {clause}") or ""
     match clause:
         case "source" | "destination":
             address = ends.source if clause == "source" else ends.destination
             shown = f"{clause} {address_from_int(packet.family, address)}"
             known = name(packet.family, address)
             shown = f"{shown} ({known})" if known else shown
+            return f"{shown} is not {'among' if wanted.startswith(_CROWDS) else 'in'} {wanted or 'the rule'}"
         case "source ports" | "destination ports":
             port = ends.source_port if clause == "source ports" else ends.destination_port
             shown = f"{clause.removesuffix('s')} {port if isinstance(port, int) else '(not given)'}"
             if clause == "destination ports" and packet.tracking and packet.tracking.original.destination_port != port:
-                shown += ", the port after service translation,"
+                shown += " (after service translation)"
+            wanted = wanted.removeprefix("ports ").removeprefix("port ")
+            return f"{shown} is not {'one of ' if ',' in wanted or '-' in wanted else ''}{wanted or 'the rule’s'}"
         case "protocol":
-            shown = f"protocol {protocol_name(packet.protocol)}"
+            return f"protocol {protocol_name(packet.protocol)} is not {wanted or 'the rule’s'}"
         case "icmp":
-            shown = f"ICMP type {packet.icmp_type} code {packet.icmp_code}"
-        case _:
-            return "a condition beyond addresses and ports does not hold"
-    return f"{shown} is not in {wanted}" if wanted else f"{shown} does not match"
+            return f"ICMP type {packet.icmp_type} code {packet.icmp_code} is not {wanted or 'the rule’s'}"
+    return "a condition beyond addresses and ports does not hold"
+
+
+_CROWDS = ("pods", "anything", "hosts", "service")
+"""Beginnings of phrases for endpoints, which one is among rather than in."""

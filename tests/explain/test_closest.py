@@ -27,13 +27,13 @@ PORTS = [{"action": "Allow", "protocol": "TCP", "destination": {"ports": [443]}}
 
 def test_a_port_in_the_words_of_the_object() -> None:
     detail, rule = closest(allow("protocol=tcp dport=443"), spec=PORTS)
-    assert detail == "rule 0 (Allow TCP to port 443): destination port 80 is not in port 443"
+    assert detail == "rule 0 (Allow TCP to port 443): destination port 80 is not 443"
     assert (rule.action, rule.index) == ("Allow", 0)
 
 
 def test_without_the_object_the_kernels_rule_is_named() -> None:
     detail, rule = closest(deny("dport=1"), allow("protocol=tcp dport=443"))
-    assert detail == "rule 1 as programmed (Allow): destination port 80 does not match"
+    assert detail == "rule 1 as programmed (Allow): destination port 80 is not 443"
     assert rule.index is None
 
 
@@ -54,14 +54,14 @@ def test_only_rules_that_allow_are_close() -> None:
 @pytest.mark.parametrize(
     ("match", "why"),
     [
-        ("protocol=udp dport=443", "protocol TCP does not match"),
-        ("saddr=10.9.0.0/16", "source 10.244.1.1 (shop/pod11) does not match"),
-        ("daddr=10.9.0.0/16", "destination 10.244.1.2 (shop/pod12) does not match"),
-        ("protocol=tcp sport=1", "source port 40000 does not match"),
+        ("protocol=udp dport=443", "protocol tcp is not udp"),
+        ("saddr=10.9.0.0/16", "source 10.244.1.1 (shop/pod11) is not in 10.9.0.0/16"),
+        ("daddr=10.9.0.0/16", "destination 10.244.1.2 (shop/pod12) is not in 10.9.0.0/16"),
+        ("protocol=tcp sport=1", "source port 40000 is not 1"),
         ("iif=eth0", "a condition beyond addresses and ports does not hold"),
         (
             "saddr=10.9.0.0/16 protocol=tcp dport=1",
-            "source 10.244.1.1 (shop/pod11) does not match; destination port 80 does not match",
+            "source 10.244.1.1 (shop/pod11) is not in 10.9.0.0/16; destination port 80 is not 1",
         ),
     ],
 )
@@ -72,5 +72,5 @@ def test_what_failed(match: str, why: str) -> None:
 
 def test_icmp() -> None:
     detail = closest(allow("protocol=icmp icmp=echo-reply"), to="12", protocol="icmp")[0]
-    assert detail == "rule 0 as programmed (Allow): ICMP type 8 code 0 does not match"
+    assert detail == "rule 0 as programmed (Allow): ICMP type 8 code 0 is not type 0"
     assert "protocol" in closest(allow("protocol=icmp icmp=echo-reply"))[0], "one failure, not two"

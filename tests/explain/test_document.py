@@ -8,6 +8,10 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
 from calico_debug.explain.document import FIELDS, error_document, to_document
 from calico_debug.model import explanation as model
 from calico_debug.model.explanation import (
@@ -20,10 +24,6 @@ from calico_debug.model.explanation import (
     RuleRef,
     Step,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
-
 from tests.cli.samples import SAMPLES
 
 SCHEMA: dict[str, Any] = json.loads(files("calico_debug.explain").joinpath("schema.json").read_text(encoding="utf-8"))

@@ -53,7 +53,7 @@ def test_the_end_of_a_tier_names_the_policies_and_the_closest_rule() -> None:
     assert answer.decision.tier == "default"
     assert answer.decision.detail == "end of tier: shop/web selects the pod, none of its rules matched"
     assert "closest: rule 0 (Allow TCP to ports 80)" in (closest := told(answer)[-1]) or "closest: rule 0" in closest
-    assert "destination port 8080 is not in" in closest
+    assert "destination port 8080 is not 80" in closest
     passed_step = next(step for step in answer.steps if step.tier == "security")
     assert (passed_step.action, passed_step.policy and passed_step.policy.name) == ("passed", "security.guard")
     assert passed_step.rule == RuleRef("Pass", 1)
