@@ -25,11 +25,17 @@ class RecordedMaps:
     def __init__(self, evidence: NodeEvidence) -> None:
         """Nothing is read yet."""
         self._evidence = evidence
+        self._files: dict[int, str] = {}
         self._tables: dict[str, Mapping[bytes, bytes]] = {}
         self._tries: dict[str, Mapping[int, Mapping[int, bytes]]] = {}
 
     def file_of(self, info: MapInfo) -> str:
         """The dump of a map: by its id where there is one, else by its name. Raises `MissingEvidence`."""
+        if info.id not in self._files:
+            self._files[info.id] = self._find_file(info)
+        return self._files[info.id]
+
+    def _find_file(self, info: MapInfo) -> str:
         names = (f"{FOLDER}map-{info.id}.json", f"{FOLDER}rodata-{info.id}.json", f"{FOLDER}map-{info.name}.json")
         files = self._evidence.files()
         for name in names:

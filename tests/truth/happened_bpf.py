@@ -1,4 +1,4 @@
-"""What counted on eBPF nodes, read from Felix's policy debug files with nothing but json: the ids of rules that deny."""
+"""What counted on eBPF nodes, read from Felix's policy debug files with nothing but json: which rules deny."""
 
 from __future__ import annotations
 
