@@ -315,13 +315,15 @@ class Engine:
         )
 
     def name_of(self, family: int, address: int) -> str:
-        """The pod or node with an address, for people; "" when the cluster's objects know none."""
+        """The pod, node or service with an address, for people; "" when the cluster's objects know none."""
         key = (family, address)
         if key not in self._names:
             known = address_from_int(family, address)
             pod = self.cluster.pod_by_address(known)
             node = None if pod else self.cluster.node_by_address(known)
             self._names[key] = f"{pod.namespace}/{pod.name}" if pod else f"node {node.name}" if node else ""
+            if not self._names[key] and (service := self.cluster.service_by_address(known)) is not None:
+                self._names[key] = f"service {service[0].namespace}/{service[0].name}"
         return self._names[key]
 
     def _role(self, family: int, address: int) -> str:

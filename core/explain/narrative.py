@@ -196,7 +196,8 @@ class _Narrator:
             known = self._name(family, event.after.destination)
             service = event.service or (event.rule is not None and is_kube_proxy(event.rule))
             origin = spot(family, event.before.destination, event.before.destination_port)
-            detail = f"{origin} -> {target}{f' ({known})' if known else ''}"
+            asked = self._name(family, event.before.destination).removeprefix("service ")
+            detail = f"{asked}{' ' if asked else ''}{origin} -> {target}{f' ({known})' if known else ''}"
             stage = "service" if service else "nat"
             self._step(Step(node, stage, "translated", detail, evidence=evidence, hypothetical=event.hypothetical))
         else:
