@@ -112,6 +112,15 @@ class _Table:
                 if route.source is None or _inside(question.source, route.source):
                     yield route
 
+    def has_equal(self, route: Route) -> bool:
+        """Whether another route has the same prefix and metric; every link has one for link-local and multicast."""
+        network = route.destination.network_address
+        if network.is_link_local or network.is_multicast:
+            return False
+        length = route.destination.prefixlen
+        same = self._by_length[length][int(network) >> (route.destination.max_prefixlen - length)]
+        return sum(1 for other in same if (other.metric, other.source) == (route.metric, route.source)) > 1
+
 
 class Router:
     """Routing decisions of one node."""
@@ -175,6 +184,11 @@ class Router:
         if table is None:
             return None, False
         for route in table.matches(question):
+            if question.family == 6 and table.has_equal(route):
+                raise Undecided(
+                    f"{self._node.name} has several routes to {route.destination} with metric {route.metric} in table "
+                    f"{rule.table}, of which IPv6 picks one by what it knows of the neighbours"
+                )
             if route.type == "throw":
                 return None, True
             if question.outgoing and route.type == "unicast" and not _uses(route, question.outgoing):

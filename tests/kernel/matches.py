@@ -146,7 +146,6 @@ def _by_meta(draw: Draw, surface: Surface) -> str:
             'oif "eth-s"',
             'oif { "lo", "eth-c" }',
             "iiftype ether",
-            "iiftype loopback",
             "oiftype != loopback",
             'meta iifkind "veth"',
             'meta oifkind "veth"',

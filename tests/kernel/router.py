@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import struct
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -50,6 +51,9 @@ PORTS = (53, 80, 443, 8080)
 WAIT = 2.0
 """Seconds after which a barrier is lost; it takes some ten microseconds."""
 
+QUIET_AFTER = 0.3
+"""Seconds after which the links have said what they say by themselves."""
+
 BARRIER = 0x88B5
 """Local experimental ethertype (IEEE 802)."""
 ROUTER = "router"
@@ -70,6 +74,8 @@ _QUIET = {
     "net/ipv6/conf/default/accept_dad": "0",
     "net/ipv6/conf/all/accept_dad": "0",
     "net/ipv6/conf/default/router_solicitations": "0",
+    "net/ipv6/conf/all/mldv2_unsolicited_report_interval": "1",
+    "net/ipv6/conf/default/mldv2_unsolicited_report_interval": "1",
     "net/ipv4/icmp_echo_ignore_all": "1",
     "net/ipv6/icmp/echo_ignore_all": "1",
     "net/ipv4/icmp_ratelimit": "0",
@@ -145,7 +151,10 @@ class Router:
             self._sockets.append(self._conntrack)
         # Conntrack joins the hooks with the first rule that asks for it; this one stays, as on a node with kube-proxy.
         self.load("table inet keeper { chain c { ct state new accept; }; }")
-        self.settle()  # what the links said while they came up
+        # Multicast listener reports come within milliseconds of the links, once each; nothing tells that none is left.
+        quiet = time.monotonic() + QUIET_AFTER
+        while time.monotonic() < quiet:
+            self.settle()
 
     def _packet_socket(self, interface: str) -> socket.socket:
         opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_ALL))

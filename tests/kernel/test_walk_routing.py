@@ -180,9 +180,9 @@ def _run(router: Router, examples: int) -> int:
 
 
 def test_generated_routing(router: Router) -> None:
-    assert _run(router, 100) > 400
+    assert _run(router, 250) > 1_000
 
 
 @pytest.mark.slow
 def test_much_generated_routing(router: Router) -> None:
-    assert _run(router, 2_000) > 8_000
+    assert _run(router, 1_000) > 4_000

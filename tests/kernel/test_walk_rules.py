@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kernel
 
-REFUSED_SHARE = 0.05
+REFUSED_SHARE = 0.1
 """Generated rulesets that nft may refuse (combinations that contradict themselves)."""
 OPEN_SHARE = 0.05
 """Packets whose walk may depend on something that nobody told it, such as their length."""

@@ -176,3 +176,13 @@ def test_forwarding_is_asked_by_interface() -> None:
     assert (off.forwards(4, "eth-c"), off.forwards(4, "eth-s")) == (False, True)
     six = "net.ipv6.conf.all.forwarding = 0\nnet.ipv6.conf.eth-c.force_forwarding = 1\n"
     assert (_router(sysctl=six).forwards(6, "eth-c"), _router(sysctl=six).forwards(6, "eth-s")) == (True, False)
+
+
+def test_equal_ipv6_routes_are_undecided() -> None:
+    equal: list[dict[str, object]] = [
+        {"dst": "fd50::/32", "dev": "eth-c", "metric": 5},
+        {"type": "blackhole", "dst": "fd50::/32", "metric": 5},
+    ]
+    router = _router(equal)
+    with pytest.raises(Undecided, match="several routes to fd50::/32 with metric 5"):
+        router.look_up(Question(6, 0xFD50 << 112, 0, 0))
