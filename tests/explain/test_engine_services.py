@@ -29,7 +29,8 @@ def test_a_service_with_backends_that_agree() -> None:
     assert answer.backends[0].pod == {"namespace": "shop", "name": "pod12"}
     assert (answer.destination.node, answer.destination.interface) == ("", "")
     assert answer.destination.service is not None
-    assert any("service translated: shop/web 10.96.0.1:80 -> 10.244.1.2:80 (shop/pod12)" in text for text in told(answer))
+    step = "service translated: shop/web 10.96.0.1:80 -> 10.244.1.2:80 (shop/pod12)"
+    assert any(step in text for text in told(answer))
 
 
 def test_a_service_with_backends_that_disagree() -> None:
