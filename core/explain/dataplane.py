@@ -10,6 +10,7 @@ from calico_debug.state.bpf_checks import check_interfaces
 from calico_debug.state.combined import IPTABLES_LEGACY, IPTABLES_NFT, CombinedRuleset
 from calico_debug.state.combined import NFTABLES as NATIVE
 from calico_debug.state.dataplane import CALICO_TABLES, DISPATCH_CHAIN, NFTABLES
+from calico_debug.walk.bpf_loaded import leftover_debug_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +76,7 @@ class Dataplanes:
         assert datapath is not None
         try:
             found = list(check_interfaces(walker.state.bpf, datapath.lookups))
+            found.extend(leftover_debug_files(walker.state))
             walker.state.bpf.check_maps()
         except EvidenceError as error:
             found = [Finding("evidence", "info", f"{walker.name}: {error}")]

@@ -183,6 +183,7 @@ class _Narrator:
             self._step(step)
         if hypothetical:
             return
+        self._told.findings.extend(result.findings)
         if result.denied:
             self._decide("denied", told.decision)
         else:

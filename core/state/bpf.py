@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ OLD_JUMPS = f"{PINS}old_jumps/"
 """Where Felix keeps the previous program arrays after a restart, until every interface runs new programs."""
 
 CLEANUP_PROGRAM = "conntrack_clean"
+
+PROGRAM_DUMP = re.compile(rf"{FOLDER}xlated-(\d+)(?:-.*)?\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +213,20 @@ class BpfState:
                 except (EvidenceError, ValueError) as error:
                     self._note("bpf-unreadable", "info", f"conntrack's timeouts are not known: {error}")
         return None
+
+    @cached_property
+    def program_dumps(self) -> Mapping[int, str]:
+        """Files with the instructions of loaded programs, by their ids; live evidence lists none and has them all."""
+        found = {}
+        for file in self._evidence.files():
+            match = PROGRAM_DUMP.fullmatch(file)
+            if match is not None:
+                found[int(match[1])] = file
+        return found
+
+    def program_dump(self, number: int) -> bytes:
+        """``bpftool -j prog dump xlated id … opcodes`` of a loaded program. Raises `EvidenceError`."""
+        return self._evidence.read(self.program_dumps.get(number, f"{FOLDER}xlated-{number}.json"))
 
     def check_maps(self) -> None:
         """Look at every map of Calico's that programs use, and at the pins, and add what is odd to `findings`."""

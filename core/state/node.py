@@ -225,6 +225,15 @@ class NodeState:
         """One of Felix's policy debug files. Raises `EvidenceError`."""
         return self._evidence.read(f"{POLICY_DEBUG_FOLDER}{name}")
 
+    @property
+    def policy_debug_files(self) -> Sequence[str]:
+        """Names for `policy_debug`."""
+        return [
+            file.removeprefix(POLICY_DEBUG_FOLDER)
+            for file in sorted(self._evidence.files())
+            if file.startswith(POLICY_DEBUG_FOLDER)
+        ]
+
     def _runs_bpf_programs(self) -> bool:
         if "bpf/prog-show.json" not in self._evidence.files():
             return False

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from calico_debug.decode.bpf_layout_types import Role
-from calico_debug.decode.policy_debug import decode_policy_debug
-from calico_debug.errors import EvidenceError
 from calico_debug.model.bytecode import BytecodeError, Program
 from calico_debug.model.routing import address_from_int
 from calico_debug.model.values import Partial, unknown
 from calico_debug.state.bpf_lookups import BpfLookups
-from calico_debug.walk.bpf_policy import PolicyProgram, PolicyRun, Verdict, policy_of_debug
+from calico_debug.walk.bpf_loaded import LoadedPolicies, LoadedPolicy
+from calico_debug.walk.bpf_policy import PolicyRun, Verdict
 from calico_debug.walk.bpf_sets import KEY_BYTES, PrefixTrie
 from calico_debug.walk.bpf_state import PolicyPacket
 from calico_debug.walk.choices import Kind, Unsure
@@ -27,6 +27,8 @@ from calico_debug.walk.packet import ICMP, ICMPV6, PORT_PROTOCOLS, UDP
 
 if TYPE_CHECKING:
     from calico_debug.model.bpf import InterfaceState, RouteTarget
+    from calico_debug.model.bpf_objects import Attachment
+    from calico_debug.model.explanation import Finding
     from calico_debug.state.node import NodeState
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.packet import Packet
@@ -68,12 +70,16 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """A policy program's run at an interface. ``direction`` is the endpoint's own view, ``host`` a host endpoint's."""
+    """A policy program's run at an interface. ``direction`` is the endpoint's own view, ``host`` a host endpoint's.
+
+    ``findings`` tell what is odd about the program that was run.
+    """
 
     interface: str
     direction: str
     host: bool
     run: PolicyRun
+    findings: tuple[Finding, ...] = ()
 
     @property
     def denied(self) -> bool:
@@ -101,18 +107,21 @@ class BpfDatapath:
         """Nothing is read before a packet needs it."""
         self._state = state
         self.lookups = BpfLookups(state.bpf)
-        self._policies: dict[tuple[str, str, int], PolicyProgram | None] = {}
-        self._hooks: dict[tuple[str, str], bool] = {}
+        self._policies = LoadedPolicies(state)
+        self._hooks: dict[tuple[str, str], Attachment | None] = {}
         self._sets = _IpSets(state)
 
     # -------------------------------------------------------------------------------------------------- attachments
 
     def attached(self, interface: str, hook: str) -> bool:
         """Whether a program of Calico's runs at a tc hook of the interface."""
+        return self._attachment(interface, hook) is not None
+
+    def _attachment(self, interface: str, hook: str) -> Attachment | None:
         key = (interface, hook)
         if key not in self._hooks:
-            attachments = self._state.bpf.calico_attachments(interface)
-            self._hooks[key] = any(one.hook == hook and one.mechanism in ("tcx", "clsact") for one in attachments)
+            at_hook = [one for one in self._state.bpf.calico_attachments(interface) if one.hook == hook]
+            self._hooks[key] = next((one for one in at_hook if one.mechanism in ("tcx", "clsact")), None)
         return self._hooks[key]
 
     def interface(self, name: str) -> InterfaceState | None:
@@ -128,13 +137,17 @@ class BpfDatapath:
     def is_service_device(self, name: str) -> bool:
         """Whether it is the device that the host's own packets to services are routed to (bpfin.cali)."""
         link = self._state.interfaces.get(name)
-        if link is None:
-            return False
-        for attachment in self._state.bpf.reach.attachments:
-            for settings in self._state.bpf.reach.globals(attachment.program_id).values():
-                if getattr(settings, "nat_in_ifindex", 0) == link.index:
-                    return True
-        return False
+        return link is not None and link.index in self._service_devices
+
+    @cached_property
+    def _service_devices(self) -> frozenset[int]:
+        reach = self._state.bpf.reach
+        found = (
+            getattr(settings, "nat_in_ifindex", 0)
+            for attachment in reach.attachments
+            for settings in reach.globals(attachment.program_id).values()
+        )
+        return frozenset(found) - {0}
 
     # ------------------------------------------------------------------------------------------------------ services
 
@@ -255,14 +268,14 @@ class BpfDatapath:
         # A pod's own view is the opposite of tc's: what comes in from the interface leaves the pod.
         inward = hook == EGRESS if workload else hook == INGRESS
         direction = "ingress" if inward else "egress"
-        program = self._program(interface, hook, direction, packet.family, workload)
-        if program is None or isinstance(program, Refusal):
-            return program
+        loaded = self._program(interface, hook, direction, packet.family, workload)
+        if loaded is None or isinstance(loaded, Refusal):
+            return loaded
         try:
-            run = program.run(self._policy_packet(packet, before), self._sets, chooser)
+            run = loaded.program.run(self._policy_packet(packet, before), self._sets, chooser)
         except BytecodeError as error:
             raise Undecided(f"the {direction} policy program of {interface} cannot be run: {error}") from error
-        return PolicyResult(interface, direction, not workload, run)
+        return PolicyResult(interface, direction, not workload, run, loaded.findings)
 
     def _policy_packet(self, packet: Packet, before: tuple[int, int | None] | None) -> PolicyPacket:
         sport, dport = _port(packet.sport), _port(packet.dport)
@@ -283,15 +296,8 @@ class BpfDatapath:
 
     def _program(
         self, interface: str, hook: str, direction: str, family: int, workload: bool
-    ) -> PolicyProgram | Refusal | None:
-        attachment = next(
-            (
-                one
-                for one in self._state.bpf.calico_attachments(interface)
-                if one.hook == hook and one.mechanism in ("tcx", "clsact")
-            ),
-            None,
-        )
+    ) -> LoadedPolicy | Refusal | None:
+        attachment = self._attachment(interface, hook)
         if attachment is None:
             return None
         loaded = self._state.bpf.reach.policy(attachment, family)
@@ -305,14 +311,7 @@ class BpfDatapath:
             return Refusal("program-missing", f"{interface} still has the default program that drops everything")
         if loaded.placeholder == "allow":
             return None
-        key = (interface, direction, family)
-        if key not in self._policies:
-            name = f"{interface}_{direction}_v{family}.json"
-            debug = decode_policy_debug(self._state.policy_debug(name), name)
-            if debug.error:
-                raise EvidenceError(f"{name} of {self._state.name}: Felix could not load this policy: {debug.error}")
-            self._policies[key] = policy_of_debug(debug, family)
-        return self._policies[key]
+        return self._policies.policy(interface, direction, loaded)
 
 
 class _IpSets:
