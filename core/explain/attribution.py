@@ -11,10 +11,12 @@ from calico_debug.model.explanation import Evidence, PolicyRef, RuleRef
 from calico_debug.policy.chains import chain_role, parse_comment
 from calico_debug.policy.identity import PolicyIndex, identify, policy_index
 from calico_debug.policy.programmed import programmed_rules
+from calico_debug.policy.rule_ids import named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from calico_debug.model.bytecode import Section
     from calico_debug.model.cluster import PolicyObject
     from calico_debug.model.nft import Rule
     from calico_debug.state.cluster import ClusterState
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 FAMILY_NUMBERS = {"ip": 4, "ip6": 6}
 PROFILE = "Profile"
+HOST_PROFILE = "projectcalico-default-allow"
+"""Profile of host endpoints that Calico creates (kube-controllers)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,21 @@ class Attributor:
         self._cluster = cluster
         self._named: dict[tuple[str, str, str, str], NamedPolicy] = {}
         self._marks: dict[tuple[str, str, str, str], Marks] = {}
+        self._sections: dict[int, Section | None] = {}
 
     @cached_property
     def index(self) -> PolicyIndex:
         """The cluster's policies by name."""
         return policy_index(self._cluster.policies())
+
+    def section(self, number: int) -> Section | None:
+        """What a rule id of the eBPF dataplane stands for, computed from the cluster's objects; None if from none."""
+        if number not in self._sections:
+            policies = self._cluster.policies()
+            tiers = {tier.name for tier in self._cluster.tiers} | {policy.tier for policy in policies if policy.tier}
+            profiles = (HOST_PROFILE, *(f"kns.{name}" for name in self._cluster.namespaces))
+            self._sections[number] = named([number], policies, sorted(tiers), profiles).get(number)
+        return self._sections[number]
 
     def marks(self, walker: NodeWalker, family: str, table: str, chain: str) -> Marks:
         """The verdict bits that an endpoint's chain shows."""

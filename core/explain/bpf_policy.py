@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from calico_debug.model.bytecode import SectionKind
@@ -13,6 +13,8 @@ from calico_debug.state.dataplane import EBPF
 from calico_debug.walk.bpf_policy import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from calico_debug.model.bytecode import Section
     from calico_debug.walk.bpf_datapath import BpfDatapath, PolicyResult
     from calico_debug.walk.bpf_policy import Hit
@@ -30,6 +32,15 @@ class PolicyTold:
 
     steps: tuple[Step, ...]
     decision: Decision
+
+
+def with_names(result: PolicyResult, section: Callable[[int], Section | None]) -> PolicyResult:
+    """The result with every hit named that ``section`` knows by its id: code without comments names none."""
+    hits = tuple(
+        replace(hit, section=section(hit.rule_id)) if hit.section is None and hit.rule_id else hit
+        for hit in result.run.hits
+    )
+    return result if hits == result.run.hits else replace(result, run=replace(result.run, hits=hits))
 
 
 def tell_policy(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from calico_debug.explain.attribution import Attributor, evidence_of, profile_ref
-from calico_debug.explain.bpf_policy import tell_policy
+from calico_debug.explain.bpf_policy import tell_policy, with_names
 from calico_debug.explain.closest import closest_rule, tell
 from calico_debug.explain.dataplane import dataplane_of
 from calico_debug.explain.denials import cause_of
@@ -18,7 +18,7 @@ from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.model.explanation import Decision, Finding, RuleRef, Step
 from calico_debug.model.routing import address_from_int
 from calico_debug.policy.chains import ChainKind, CommentKind, chain_role, parse_comment
-from calico_debug.walk.context import Matched, PolicyRan, Routed, Tracked, Translated, Unrouted
+from calico_debug.walk.context import Matched, PassedUnasked, PolicyRan, Routed, Tracked, Translated, Unrouted
 from calico_debug.walk.node import DELIVERED, LOST, SENT, UNDECIDED
 
 if TYPE_CHECKING:
@@ -111,6 +111,11 @@ class _Narrator:
                 detail="no policy applies to either end on this path",
             )
 
+    def _accept(self, decision: Decision) -> None:
+        """Remember what let the packet on last; that nobody had anything against it says less than a rule that did."""
+        if self._accepted is None or decision.reason != "no-policy":
+            self._accepted = decision
+
     def _decide(self, verdict: str, decision: Decision) -> None:
         if self._told.decision is None:
             self._told.verdict, self._told.decision = verdict, decision
@@ -161,6 +166,11 @@ class _Narrator:
                 detail = OUTSIDE_TIERS["established"]
                 self._accepted = Decision(node, self._dataplane(node), "established", detail=detail)
                 self._step(Step(node, "conntrack", "established", detail))
+            case PassedUnasked(reason, direction):
+                detail = OUTSIDE_TIERS[reason]
+                if not leg.made.trace.hypothetical:
+                    self._accept(Decision(node, self._dataplane(node), reason, direction, detail=detail))
+                self._step(Step(node, "host", ALLOWED, detail, direction, hypothetical=leg.made.trace.hypothetical))
             case _ if not self._with_steps or leg.reply:
                 return
             case Tracked(_, state):
@@ -178,6 +188,7 @@ class _Narrator:
         node = leg.made.node
         datapath = self._walkers[node].datapath
         assert datapath is not None
+        result = with_names(result, self._attributor.section)
         told = tell_policy(result, node, leg.made.packet.family, self._attributor.index, datapath, hypothetical)
         for step in told.steps:
             self._step(step)
@@ -187,7 +198,7 @@ class _Narrator:
         if result.denied:
             self._decide("denied", told.decision)
         else:
-            self._accepted = told.decision
+            self._accept(told.decision)
 
     def _translated(self, leg: Leg, event: Translated) -> None:
         node, family = leg.made.node, leg.made.packet.family
@@ -231,7 +242,7 @@ class _Narrator:
         if leg.reply:
             return
         if visit.outcome == ALLOWED and not visit.hypothetical:
-            self._accepted = self._visit_decision(leg, walker, visit)
+            self._accept(self._visit_decision(leg, walker, visit))
         if not self._with_steps:
             return
         stage = visit.role.direction if visit.role.kind is ChainKind.WORKLOAD else "host"
