@@ -19,7 +19,7 @@ from calico_debug.walk.bpf_datapath import (
     Onwards,
     Refusal,
 )
-from calico_debug.walk.context import PolicyRan, Translated
+from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated
 from calico_debug.walk.node import DELIVERED, DENIED, SENT, Gone, Passage
 from calico_debug.walk.packet import Ends, Tracking
 from calico_debug.walk.routing import LOOPBACK, Question
@@ -117,7 +117,9 @@ class BpfPassage(Passage):
         if workload and (failure := datapath.reverse_path_failure(packet, self._arrived)):
             self._lose("rpf", failure)
         to_host = datapath.is_host(packet.family, packet.destination)
-        if workload or not (to_host and datapath.failsafe(packet, outbound=False)):
+        if not workload and to_host and datapath.failsafe(packet, outbound=False):
+            self._trace.events.append(PassedUnasked("failsafe", "ingress"))
+        else:
             self._ask_policy(self._arrived, INGRESS)
         packet.mark = SEEN
         if backend is not None and not workload:

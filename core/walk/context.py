@@ -90,7 +90,15 @@ class PolicyRan:
     hypothetical: bool
 
 
-Event = Matched | Tracked | Translated | Routed | Unrouted | PolicyRan
+@dataclass(frozen=True, slots=True)
+class PassedUnasked:
+    """A program of the eBPF dataplane let the packet on without policy, for a ``reason`` of `REASONS`."""
+
+    reason: str
+    direction: str
+
+
+Event = Matched | Tracked | Translated | Routed | Unrouted | PolicyRan | PassedUnasked
 
 
 @dataclass(frozen=True, slots=True)
