@@ -124,6 +124,10 @@ class BpfDatapath:
             self._hooks[key] = next((one for one in at_hook if one.mechanism in ("tcx", "clsact")), None)
         return self._hooks[key]
 
+    def runs_xdp(self, interface: str) -> bool:
+        """Whether an XDP program of Calico's runs at the interface, as untracked policy of a host endpoint needs."""
+        return any(one.mechanism == "xdp" for one in self._state.bpf.calico_attachments(interface))
+
     def interface(self, name: str) -> InterfaceState | None:
         """What the programs know of an interface."""
         link = self._state.interfaces.get(name)

@@ -19,7 +19,7 @@ from calico_debug.walk.bpf_datapath import (
     Onwards,
     Refusal,
 )
-from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated
+from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated, Undecided
 from calico_debug.walk.node import DELIVERED, DENIED, SENT, Gone, Passage
 from calico_debug.walk.packet import Ends, Tracking
 from calico_debug.walk.routing import LOOPBACK, Question
@@ -59,6 +59,10 @@ class BpfPassage(Passage):
         packet.incoming, packet.outgoing = self._interface(self._arrived), None
         if not self._datapath.attached(self._arrived, INGRESS):
             return super()._receive()
+        if self._datapath.runs_xdp(self._arrived):
+            raise Undecided(
+                f"{self._arrived} of {self._walker.name} runs an XDP program of untracked policy: not walked yet"
+            )
         onwards = self._enter()
         if self._tunnelled is not None:
             return self._tunnel(self._tunnelled)

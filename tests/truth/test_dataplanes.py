@@ -1,7 +1,7 @@
 """The same pods, policies and flows in three dataplanes: where outcomes differ, and why.
 
-1. A service without endpoints: eBPF refuses before it asks policy; with netfilter, policy and kube-proxy are at the same
-   hook, and whichever runs first answers.
+1. A service without endpoints: eBPF refuses before it asks policy; with netfilter, policy and kube-proxy share a hook,
+   and whichever runs first answers.
 2. A node port, or another service that masquerades: eBPF keeps the client's address, so policy sees the pod; kube-proxy
    rewrites it, so policy sees the node.
 3. A pod that reaches itself through its service: netfilter asks the pod's ingress policy about the node's address, eBPF
