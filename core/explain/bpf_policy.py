@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from calico_debug.explain.phrases import end_of_tier
 from calico_debug.model.bytecode import SectionKind
 from calico_debug.model.explanation import Decision, Evidence, PolicyRef, RuleRef, Step
 from calico_debug.policy.identity import FELIX_KINDS, PolicyIdentity, PolicyIndex, identity_from_id
@@ -116,9 +117,7 @@ def _step(
     rule: RuleRef | None = None
     detail = ""
     if section.kind is SectionKind.END_OF_TIER:
-        detail = (
-            f"end of tier: policies select the {'host endpoint' if result.host else 'pod'}, none of their rules matched"
-        )
+        detail = end_of_tier(not result.host, _asked(section.tier, result, direction, family, index))
         if outcome == "passed":
             detail = "no rule matched, and the tier's default action is to pass"
     elif section.kind is SectionKind.NO_PROFILE:
@@ -129,6 +128,12 @@ def _step(
     else:
         ref, rule = _policy(section, direction, family, index)
     return Step(node, stage, outcome, detail, direction, section.tier, ref, rule, evidence, hypothetical)
+
+
+def _asked(tier: str, result: PolicyResult, direction: str, family: int, index: PolicyIndex) -> list[PolicyRef]:
+    """The policies of a tier that the program has rules of, in their order."""
+    found = (one for one in result.rules if one.kind is SectionKind.RULE and one.tier == tier and one.owner != PROFILE)
+    return list(dict.fromkeys(_policy(one, direction, family, index)[0] for one in found))
 
 
 def _policy(section: Section, direction: str, family: int, index: PolicyIndex) -> tuple[PolicyRef, RuleRef]:

@@ -285,7 +285,10 @@ class _Narrator:
             self._closest(leg, walker, visit, tier, stage)
 
     def _end_of_tier(self, walker: NodeWalker, visit: EndpointVisit, tier: TierVisit) -> str:
-        return end_of_tier(visit, [self._policy(walker, visit, policy.chain).ref for policy in tier.policies])
+        return end_of_tier(
+            visit.role.kind is ChainKind.WORKLOAD,
+            [self._policy(walker, visit, policy.chain).ref for policy in tier.policies],
+        )
 
     def _closest(self, leg: Leg, walker: NodeWalker, visit: EndpointVisit, tier: TierVisit, stage: str) -> None:
         denial = next((d for d in leg.made.trace.denials if d.rule is visit.rule), None)

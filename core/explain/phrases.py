@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calico_debug.model.routing import address_from_int
-from calico_debug.policy.chains import ChainKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +28,10 @@ OUTSIDE_TIERS = {
 """How an endpoint's chain decided without a policy, by reason."""
 
 
-def end_of_tier(visit: EndpointVisit, policies: Sequence[PolicyRef]) -> str:
+def end_of_tier(workload: bool, policies: Sequence[PolicyRef]) -> str:
     """Why the end of a tier denied: these policies were asked."""
     names = [f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name for ref in policies]
-    word = "pod" if visit.role.kind is ChainKind.WORKLOAD else "host endpoint"
+    word = "pod" if workload else "host endpoint"
     if not names:
         return "end of tier: policies select the endpoint, none of their rules matched"
     if len(names) == 1:

@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from calico_debug.decode.bpf_layout_types import Role
+from calico_debug.model.bpf import TcGlobals
+from calico_debug.model.bpf_words import GLOBAL_FLAGS, names_of_bits
 from calico_debug.model.bytecode import BytecodeError, Program
 from calico_debug.model.routing import address_from_int
 from calico_debug.model.values import Partial, unknown
@@ -28,6 +30,7 @@ from calico_debug.walk.packet import ICMP, ICMPV6, PORT_PROTOCOLS, UDP
 if TYPE_CHECKING:
     from calico_debug.model.bpf import InterfaceState, RouteTarget
     from calico_debug.model.bpf_objects import Attachment
+    from calico_debug.model.bytecode import Section
     from calico_debug.model.explanation import Finding
     from calico_debug.state.node import NodeState
     from calico_debug.walk.choices import Chooser
@@ -40,6 +43,7 @@ SEEN = 0x01000000
 BYPASS = 0x03000000
 NAT_OUT = 0x03800000
 MASQUERADE_SELF = 0x03600000
+SKIP_FIB = 0x01100000
 """Marks of felix/bpf-gpl/bpf.h (CALI_SKB_MARK_…)."""
 
 VXLAN_PORT = 4789
@@ -72,7 +76,7 @@ class Refusal:
 class PolicyResult:
     """A policy program's run at an interface. ``direction`` is the endpoint's own view, ``host`` a host endpoint's.
 
-    ``findings`` tell what is odd about the program that was run.
+    ``findings`` tell what is odd about the program that was run; ``rules`` are all rules in it, where Felix lists them.
     """
 
     interface: str
@@ -80,6 +84,7 @@ class PolicyResult:
     host: bool
     run: PolicyRun
     findings: tuple[Finding, ...] = ()
+    rules: tuple[Section, ...] = ()
 
     @property
     def denied(self) -> bool:
@@ -109,6 +114,7 @@ class BpfDatapath:
         self.lookups = BpfLookups(state.bpf)
         self._policies = LoadedPolicies(state)
         self._hooks: dict[tuple[str, str], Attachment | None] = {}
+        self._words: dict[tuple[str, str, int], tuple[str, ...]] = {}
         self._sets = _IpSets(state)
 
     # -------------------------------------------------------------------------------------------------- attachments
@@ -181,7 +187,9 @@ class BpfDatapath:
         if service.affinity_timeout and (
             stuck := self.lookups.affinity(packet.protocol, destination, packet.dport, client)
         ):
-            return self._backend(packet.family, int(stuck.backend_address), stuck.backend_port)
+            why = f"service {shown} keeps {client} at a backend for {service.affinity_timeout} s, which may be over"
+            if count == 1 or chooser.choose(Kind.BACKEND, why, 2) == 0:
+                return self._backend(packet.family, int(stuck.backend_address), stuck.backend_port)
         ordinal = chooser.choose(Kind.BACKEND, f"service {shown} has {count} backends", count) if count > 1 else 0
         backend = self.lookups.backend(packet.family, service.service_id, ordinal)
         if backend is None:
@@ -222,23 +230,71 @@ class BpfDatapath:
         return route is not None and route.has("host")
 
     def reverse_path_failure(self, packet: Packet, interface: str) -> str:
-        """Why a pod's packet is dropped for its source address, "" when it is not. Calico counts no such drop."""
+        """Why a pod's packet is dropped for its source address, "" when it is not. Calico counts no such drop.
+
+        Source: felix/bpf-gpl/rpf.h, wep_rpf_check; allowed sources only help an address that no route covers.
+        """
         source = address_from_int(packet.family, packet.source)
         route = self.lookups.route(source)
         link = self._state.interfaces.get(interface)
         index = link.index if link is not None else None
-        if route is not None and route.has("local") and route.has("workload") and route.ifindex == index:
+        if packet.protocol == ICMPV6 and (source.is_link_local or route is not None):
             return ""
-        if index is not None and self.lookups.may_send_from(index, source):
+        if route is None:
+            if index is not None and self.lookups.may_send_from(index, source):
+                return ""
+        elif route.has("local") and route.has("workload") and route.ifindex == index:
             return ""
         return f"source {source} is not an address of the pod behind {interface} (a drop that Calico does not count)"
 
-    def leaves_pools(self, packet: Packet) -> bool:
-        """Whether the packet gets the node's address: from a pool with outgoing NAT to where no pool is."""
+    def host_reverse_path_failure(self, packet: Packet, interface: str, back: str | None) -> str:
+        """Why a packet from outside is dropped for its source address, "" when it is not.
+
+        ``back`` is the interface that leads to the source, None without a way. Source: rpf.h, hep_rpf_check, whose
+        setting is BPFEnforceRPF.
+        """
+        words = self._settings(interface, INGRESS, packet.family)
+        if "rpf-enabled" not in words or packet.protocol == ICMPV6:
+            return ""
+        source = address_from_int(packet.family, packet.source)
+        if back is None:
+            return f"there is no way back to {source} (a drop that Calico does not count)"
+        if "rpf-strict" in words and back != interface:
+            return f"the way back to {source} is not {interface} but {back} (a drop that Calico does not count)"
+        return ""
+
+    def _settings(self, interface: str, hook: str, family: int) -> tuple[str, ...]:
+        """Words for the flags of the program at a hook."""
+        key = (interface, hook, family)
+        if key not in self._words:
+            attachment = self._attachment(interface, hook)
+            found = self._state.bpf.reach.globals(attachment.program_id).get(family) if attachment else None
+            self._words[key] = names_of_bits(found.flags, GLOBAL_FLAGS) if isinstance(found, TcGlobals) else ()
+        return self._words[key]
+
+    def leaves_pools(self, packet: Packet, interface: str) -> bool:
+        """Whether the packet gets the node's address: from a pool with outgoing NAT to where no pool is.
+
+        Source: routes.h, cali_rt_flags_should_perform_nat_outgoing. Before v3.31 other nodes were left out likewise
+        only where Felix was told so.
+        """
         source, destination = self.route(packet.family, packet.source), self.route(packet.family, packet.destination)
         if source is None or not source.has("nat-out"):
             return False
-        return destination is None or not (destination.has("in-pool") or destination.has("host"))
+        if destination is None or not (destination.has("in-pool") or destination.has("host")):
+            return True
+        if destination.has("in-pool") or destination.has("local"):
+            return False
+        return "nat-outgoing-exclude-hosts" not in self._settings(interface, INGRESS, packet.family)
+
+    def needs_host_routing(self, packet: Packet, workload: bool, translated: bool) -> bool:
+        """Whether the host's own stack has to route the packet, since Calico's routes do not know enough (tc.c)."""
+        destination = self.route(packet.family, packet.destination)
+        if workload:
+            source = self.route(packet.family, packet.source)
+            known = destination is not None and (destination.has("workload") or destination.has("host"))
+            return not (source is not None and source.has("in-pool")) and not known
+        return destination is None or not (translated or destination.has("local"))
 
     def blackholed(self, packet: Packet) -> str:
         """Service loop prevention: the route flag that drops or rejects, "" without one."""
@@ -249,7 +305,7 @@ class BpfDatapath:
 
     def without_policy(self, packet: Packet) -> bool:
         """What passes host interfaces unasked: neighbour discovery, and VXLAN between nodes."""
-        if packet.protocol == ICMPV6 and packet.icmp_type in _NEIGHBOUR_TYPES:
+        if is_neighbour_discovery(packet):
             return True
         between_nodes = self.is_node(packet.family, packet.source) and self.is_node(packet.family, packet.destination)
         return packet.protocol == UDP and packet.dport == VXLAN_PORT and between_nodes
@@ -279,7 +335,7 @@ class BpfDatapath:
             run = loaded.program.run(self._policy_packet(packet, before), self._sets, chooser)
         except BytecodeError as error:
             raise Undecided(f"the {direction} policy program of {interface} cannot be run: {error}") from error
-        return PolicyResult(interface, direction, not workload, run, loaded.findings)
+        return PolicyResult(interface, direction, not workload, run, loaded.findings, loaded.rules)
 
     def _policy_packet(self, packet: Packet, before: tuple[int, int | None] | None) -> PolicyPacket:
         sport, dport = _port(packet.sport), _port(packet.dport)
@@ -316,6 +372,11 @@ class BpfDatapath:
         if loaded.placeholder == "allow":
             return None
         return self._policies.policy(interface, direction, loaded)
+
+
+def is_neighbour_discovery(packet: Packet) -> bool:
+    """What no policy is asked about (tc.c, do_policy)."""
+    return packet.protocol == ICMPV6 and packet.icmp_type in _NEIGHBOUR_TYPES
 
 
 class _IpSets:

@@ -33,10 +33,11 @@ _DEBUG_FILE = re.compile(r"(?P<interface>.+)_(?:ingress|egress|xdp)_v[46]\.json"
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
-    """A program to run, and what is odd about where it is from."""
+    """A program to run, what is odd about where it is from, and Felix's list of its rules where that is known."""
 
     program: PolicyProgram
     findings: tuple[Finding, ...] = ()
+    rules: tuple[Section, ...] = ()
 
 
 class LoadedPolicies:
@@ -94,7 +95,7 @@ class LoadedPolicies:
             if [fingerprint(part.instructions) for part in debug.programs] == [
                 fingerprint(part.instructions) for part in dumped
             ]:
-                return LoadedPolicy(policy_of_debug(debug, loaded.family))
+                return LoadedPolicy(policy_of_debug(debug, loaded.family), (), debug.rules)
             trouble = f"{what} is stale: the loaded program is another one"
         return self._from_dump(dumped, debug, trouble, loaded)
 
@@ -110,7 +111,7 @@ class LoadedPolicies:
         numbers = ", ".join(map(str, loaded.programs))
         message = f"{what} is taken for what is loaded (program {numbers}), which it cannot be compared with: {missing}"
         return LoadedPolicy(
-            policy_of_debug(debug, loaded.family), (Finding("bpf-policy-not-compared", "info", message),)
+            policy_of_debug(debug, loaded.family), (Finding("bpf-policy-not-compared", "info", message),), debug.rules
         )
 
     def _from_dump(

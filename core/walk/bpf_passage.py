@@ -15,9 +15,11 @@ from calico_debug.walk.bpf_datapath import (
     MASQUERADE_SELF,
     NAT_OUT,
     SEEN,
+    SKIP_FIB,
     Backend,
     Onwards,
     Refusal,
+    is_neighbour_discovery,
 )
 from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated, Undecided
 from calico_debug.walk.node import DELIVERED, DENIED, SENT, Gone, Passage
@@ -118,12 +120,15 @@ class BpfPassage(Passage):
             packet.mark = SEEN
             return Onwards.STACK
         backend = self._translate_service()
-        if workload and (failure := datapath.reverse_path_failure(packet, self._arrived)):
-            self._lose("rpf", failure)
+        self._check_reverse_path(workload)
         to_host = datapath.is_host(packet.family, packet.destination)
+        if flag := datapath.blackholed(packet):
+            answer = "" if flag == "blackhole-drop" else "port-unreachable"
+            self._lose("service-loop", "the destination is in a service range and no service took it", answer)
+        neighbour = is_neighbour_discovery(packet)
         if not workload and to_host and datapath.failsafe(packet, outbound=False):
             self._trace.events.append(PassedUnasked("failsafe", "ingress"))
-        else:
+        elif not neighbour:
             self._ask_policy(self._arrived, INGRESS)
         packet.mark = SEEN
         if backend is not None and not workload:
@@ -135,16 +140,27 @@ class BpfPassage(Passage):
                 return Onwards.FORWARD
         if to_host:
             return Onwards.STACK
-        if flag := datapath.blackholed(packet):
-            answer = "" if flag == "blackhole-drop" else "host-unreachable"
-            self._lose("service-loop", "the destination is in a service range and no service took it", answer)
         if workload and backend is not None and packet.source == packet.destination:
             packet.mark = MASQUERADE_SELF
             return Onwards.STACK
-        if workload and datapath.leaves_pools(packet):
+        if workload and datapath.leaves_pools(packet, self._arrived):
             packet.mark = NAT_OUT
             return Onwards.STACK
+        if neighbour or datapath.needs_host_routing(packet, workload, backend is not None):
+            packet.mark = SKIP_FIB
+            return Onwards.STACK
         return Onwards.FORWARD
+
+    def _check_reverse_path(self, workload: bool) -> None:
+        packet, datapath, arrived = self._packet, self._datapath, self._arrived
+        if workload:
+            failure = datapath.reverse_path_failure(packet, arrived)
+        else:
+            back = self._router.look_up(Question(packet.family, packet.source, packet.destination, 0, arrived))
+            way_back = back.interface if back is not None and back.type == "unicast" else None
+            failure = datapath.host_reverse_path_failure(packet, arrived, way_back)
+        if failure:
+            self._lose("rpf", failure)
 
     def _joined(self) -> bool:
         """Whether the packet belongs to a connection that the node's map of connections has."""
@@ -162,9 +178,7 @@ class BpfPassage(Passage):
     def _exit(self, interface: str) -> None:
         """The program at tc egress."""
         packet, datapath = self._packet, self._datapath
-        if not datapath.attached(interface, EGRESS):
-            return
-        if self._joined():
+        if not datapath.attached(interface, EGRESS) or self._joined() or is_neighbour_discovery(packet):
             return
         if isinstance(packet.mark, int) and packet.mark & BYPASS == BYPASS:
             return  # another program has approved it: the marks for masquerading have these bits too

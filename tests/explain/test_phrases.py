@@ -24,10 +24,10 @@ A, B, C = (
 
 
 def test_the_end_of_a_tier() -> None:
-    assert end_of_tier(POD, [B]) == "end of tier: ns/b selects the pod, none of its rules matched"
-    assert end_of_tier(HOST, [A]) == "end of tier: a selects the host endpoint, none of its rules matched"
-    assert end_of_tier(POD, [A, B, C]) == "end of tier: a, ns/b and ns/c select the pod, none of their rules matched"
-    assert end_of_tier(POD, []) == "end of tier: policies select the endpoint, none of their rules matched"
+    assert end_of_tier(True, [B]) == "end of tier: ns/b selects the pod, none of its rules matched"
+    assert end_of_tier(False, [A]) == "end of tier: a selects the host endpoint, none of its rules matched"
+    assert end_of_tier(True, [A, B, C]) == "end of tier: a, ns/b and ns/c select the pod, none of their rules matched"
+    assert end_of_tier(True, []) == "end of tier: policies select the endpoint, none of their rules matched"
 
 
 def test_tiers_that_decide_nothing() -> None:
