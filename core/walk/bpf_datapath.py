@@ -275,17 +275,15 @@ class BpfDatapath:
     def leaves_pools(self, packet: Packet, interface: str) -> bool:
         """Whether the packet gets the node's address: from a pool with outgoing NAT to where no pool is.
 
-        Source: routes.h, cali_rt_flags_should_perform_nat_outgoing. Before v3.31 other nodes were left out likewise
-        only where Felix was told so.
+        Source: routes.h, cali_rt_flags_should_perform_nat_outgoing; the setting for other nodes exists since v3.31.
         """
         source, destination = self.route(packet.family, packet.source), self.route(packet.family, packet.destination)
         if source is None or not source.has("nat-out"):
             return False
-        if destination is None or not (destination.has("in-pool") or destination.has("host")):
-            return True
-        if destination.has("in-pool") or destination.has("local"):
-            return False
-        return "nat-outgoing-exclude-hosts" not in self._settings(interface, INGRESS, packet.family)
+        if destination is None or not destination.has("host"):
+            return destination is None or not destination.has("in-pool")
+        excluded = "nat-outgoing-exclude-hosts" in self._settings(interface, INGRESS, packet.family)
+        return not (destination.has("in-pool") or destination.has("local") or excluded)
 
     def needs_host_routing(self, packet: Packet, workload: bool, translated: bool) -> bool:
         """Whether the host's own stack has to route the packet, since Calico's routes do not know enough (tc.c)."""

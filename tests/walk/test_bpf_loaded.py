@@ -153,7 +153,9 @@ def test_every_flow_from_dumps_alone() -> None:
             answer = cluster.engine.explain(cluster.resolver.resolve(*one))
             decision = answer.decision
             assert decision is not None
-            answers.append((answer.verdict, decision.reason, decision.node, decision.tier, decision.policy, ids(answer)))
+            answers.append(
+                (answer.verdict, decision.reason, decision.node, decision.tier, decision.policy, ids(answer))
+            )
         assert answers[0] == answers[1], one
         compared += 1
     assert compared > 100
