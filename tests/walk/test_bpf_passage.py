@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_address
 
 import pytest
@@ -78,6 +79,20 @@ def test_overlooked_denials_are_hypothetical(cluster: RecordedCluster) -> None:
 
 def test_a_foreign_source_is_lost_before_policy(cluster: RecordedCluster) -> None:
     made = received(cluster, "node1", CUSTOMER_DEVICE, packet(SUMMARY, CUSTOMER))
+    assert lost(made) == ("rpf", "")
+    assert policies(made) == []
+
+
+def test_packets_from_outside_need_a_way_back() -> None:
+    """BPFEnforceRPF is Loose in the recording: any way will do."""
+
+    def without_default(files: dict[str, bytes]) -> None:
+        routes = json.loads(files["ip-route-all.json"])
+        files["ip-route-all.json"] = json.dumps([one for one in routes if one["dst"] != "default"]).encode()
+
+    asked = ("203.0.113.9", FRONTEND)
+    assert policies(received(RecordedCluster(), "node1", "eth0", packet(*asked)))
+    made = received(RecordedCluster(without_default), "node1", "eth0", packet(*asked))
     assert lost(made) == ("rpf", "")
     assert policies(made) == []
 
