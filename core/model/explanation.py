@@ -46,6 +46,40 @@ REASONS: Mapping[str, str] = {
 """Every value of ``decision.reason`` with its meaning; docs/json.md has the same table."""
 
 
+FINDINGS: Mapping[str, str] = {
+    "answer-from-outside": "the answer is taken to come back the way the request left",
+    "assumption": "something that was not given was chosen, and how",
+    "backends-differ": "the outcome depends on the backend that the kernel picks",
+    "bpf-attachments-incomplete": "a listing of attached programs is missing, so programs may run that are not known",
+    "bpf-leftover-map": "a pinned map of another version that no program uses",
+    "bpf-map-gone": "a program uses a map that is not listed",
+    "bpf-map-migration": "Calico is moving entries from one version of a map to another",
+    "bpf-no-counters": "an interface has no entry in the map of counters, and its program drops every packet",
+    "bpf-no-program": "an interface that Felix knows has no program of Calico's",
+    "bpf-old-programs": "programs of an older Felix are still there",
+    "bpf-policy-debug-leftover": "a debug file of an interface that is gone",
+    "bpf-policy-debug-missing": "the loaded policy program was run, as there is no debug file for it",
+    "bpf-policy-debug-stale": "the debug file is of another program than the one loaded, which was run",
+    "bpf-policy-differs": "the map of interfaces names another policy program than the interface runs",
+    "bpf-policy-missing": "a pod's interface has no policy program, and everything is dropped",
+    "bpf-policy-not-compared": "the debug file was run without a dump of the loaded program to compare it with",
+    "bpf-policy-not-loaded": "an interface still runs the default program that denies or allows everything",
+    "bpf-several-maps": "programs of one node use several maps for the same purpose",
+    "bpf-unknown-entries": "entries of a map that cannot be decoded",
+    "bpf-unknown-map": "a map of a version or size that is not known",
+    "bpf-unreadable": "a part of the eBPF dataplane that could not be read",
+    "depends-on": "an open question that the answer depends on, or the deciding rule",
+    "evidence": "evidence that is missing or undecodable, and what is assumed instead",
+    "hook-order": "another table would have denied too, and which runs first is inferred",
+    "missing-evidence": "the flow cannot be followed for lack of evidence",
+    "nftables-beside-iptables": "nftables tables beside the rules of iptables",
+    "node-not-programmed": "Calico's table is there without endpoints' chains: everything is let through",
+    "outlived-policy": "an existing connection goes on that a new one could not open",
+    "two-iptables-backends": "iptables-nft and iptables-legacy both hold rules",
+}
+"""Every value of ``findings[].code`` with its meaning; docs/json.md has the same table."""
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyRef:
     """The API object a user would get with kubectl. ``kind`` may also be Profile; ``namespace`` is "" for global."""

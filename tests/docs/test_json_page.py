@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
 
 from calico_debug.explain.document import FIELDS
-from calico_debug.model.explanation import REASONS, VERDICTS, FlowExplanation
+from calico_debug.model.explanation import FINDINGS, REASONS, VERDICTS, FlowExplanation
 from tests.docs.markdown import DOCS, code, section, tables
 from tests.explain.test_document import DEFINITIONS, SCHEMA
 
@@ -58,3 +59,25 @@ def test_reasons() -> None:
 def test_stages() -> None:
     stages = SCHEMA["$defs"]["step"]["properties"]["stage"]["enum"]
     assert [code(row[0]) for row in tables(section("json.md", "Stages"))[0]] == stages
+
+
+def test_findings() -> None:
+    assert [(code(name), meaning) for name, meaning in tables(section("json.md", "Findings"))[0]] == list(
+        FINDINGS.items()
+    )
+
+
+def test_every_finding_in_the_code_is_in_the_table() -> None:
+    """Codes are written where findings are made: as the first argument, or assigned to ``code`` before."""
+    found = set()
+    for path in (DOCS.parent / "core").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                if name == "Finding" or (name == "_note" and len(node.args) == 3):
+                    found.add(node.args[0].value)
+            elif isinstance(node, ast.Assign) and "code" in {
+                name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)
+            }:
+                found |= {n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant) and "-" in str(n.value)}
+    assert found == set(FINDINGS)
