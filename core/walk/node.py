@@ -19,7 +19,7 @@ from calico_debug.walk.chains import Continue, Program, run_base_chain
 from calico_debug.walk.choices import Unsure
 from calico_debug.walk.context import Context, Routed, Trace, Tracked, Translated, Undecided, Unrouted
 from calico_debug.walk.packet import Ends, Packet, Tracking
-from calico_debug.walk.routing import LOOPBACK, Question, Router, Way, refusal
+from calico_debug.walk.routing import LOOPBACK, Question, Router, Way, refusal, unreceivable
 from calico_debug.walk.surroundings import NodeSurroundings
 
 if TYPE_CHECKING:
@@ -226,6 +226,8 @@ class Passage:
         packet.incoming = self._interface(self._arrived)
         packet.outgoing = None
         self._run(hooks.INGRESS)
+        if failure := unreceivable(packet.family, packet.source, packet.destination, self._arrived):
+            self._lose("rpf", failure)
         self._run(hooks.PREROUTING)
         way = self._route_in()
         if way.is_local:

@@ -88,6 +88,20 @@ def refusal(family: int, way: Way | None) -> str:
     return "host-unreachable" if way is not None and way.route.table else "net-unreachable"
 
 
+def unreceivable(family: int, source: int, destination: int, via: str) -> str:
+    """Why the kernel discards a packet that arrived, before any hook of its protocol; "" when it does not.
+
+    Source: net/ipv6/ip6_input.c, ip6_rcv_core (RFC 4291, 2.5.3 and 2.7). IPv4 has no such check of addresses.
+    """
+    if family != 6 or via == LOOPBACK:
+        return ""
+    for end, address in (("source", source), ("destination", destination)):
+        if address == 1:
+            return f"{end} ::1 is the loopback address, which no packet from outside may carry"
+    shown = address_from_int(6, source)
+    return f"source {shown} is a multicast address" if shown.is_multicast else ""
+
+
 class _Table:
     """Routes of one table by prefix length, so that a lookup costs one probe a length."""
 

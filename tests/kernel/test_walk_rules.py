@@ -24,6 +24,12 @@ REFUSED_SHARE = 0.1
 OPEN_SHARE = 0.05
 """Packets whose walk may depend on something that nobody told it, such as their length."""
 
+LISTING_OMITS = "netdev"
+"""nft 1.0.6 leaves the device of such a table's chains out of its JSON, so that a recording must ask."""
+ASKED_SHARE = 0.005
+"""Other packets about which a recording asks more than the rules: nft also leaves out a match of the protocol that a
+later match of the rule implies, though one in between depends on it."""
+
 
 @dataclass
 class Tally:
@@ -33,6 +39,7 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     walked: int = 0
     open: Counter[str] = field(default_factory=Counter)
+    asked: int = 0
 
 
 def _check(router: Router, files: dict[str, str], tally: Tally, generated: Generated, packets: list[Probe]) -> None:
@@ -48,11 +55,9 @@ def _check(router: Router, files: dict[str, str], tally: Tally, generated: Gener
             probe = fresh(packet)
             router.forget()
             expected, from_recording = predict(live, [probe.step()]), predict(recorded, [probe.step()])
-            # nft 1.0.6 leaves the device of a chain out of its JSON, so that a recording must ask.
-            if "netdev" in generated.text:
-                assert told(from_recording) == told(expected) or is_open(from_recording)
-            else:
-                assert told(from_recording) == told(expected), generated.text
+            if told(from_recording) != told(expected):
+                assert is_open(from_recording), generated.text
+                tally.asked += LISTING_OMITS not in generated.text
             real, listing = watch(router, listing, probe)
             difference = judge(expected, real, probe) or judge(from_recording, real, probe)
             assert not difference, f"{difference}\n{generated.text}"
@@ -81,6 +86,7 @@ def _assert_shares(tally: Tally) -> None:
     attempts = tally.loaded + tally.refused.total()
     assert tally.refused.total() <= attempts * REFUSED_SHARE + 3, tally.refused
     assert tally.open.total() <= tally.walked * OPEN_SHARE + 10, tally.open
+    assert tally.asked <= tally.walked * ASKED_SHARE + 2, tally
     # An open question is named: a field, an expression, a counter of other traffic.
     assert all(why for why in tally.open), tally.open
 

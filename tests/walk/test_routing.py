@@ -7,7 +7,7 @@ import pytest
 from calico_debug.model.values import unknown
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import Undecided
-from calico_debug.walk.routing import Question, Router, refusal
+from calico_debug.walk.routing import Question, Router, refusal, unreceivable
 from tests.walk.worlds import CLIENT, OWN, SERVER, SERVICE, state
 
 FAR = 0x0A320107  # 10.50.1.7
@@ -148,6 +148,16 @@ def test_martians() -> None:
     assert "no host's address" in router.martian(4, 0xFFFFFFFF, SERVER, "eth-c")
     assert router.martian(4, CLIENT, SERVER, "eth-c") == ""
     assert _router(sysctl="net.ipv4.conf.all.route_localnet = 1\n").martian(4, 0x7F000001, SERVER, "eth-c") == ""
+
+
+def test_what_ipv6_does_not_even_receive() -> None:
+    client, server = (0xFD01 << 112) + 2, (0xFD02 << 112) + 2
+    assert "destination ::1" in unreceivable(6, client, 1, "eth-c")
+    assert "source ::1" in unreceivable(6, 1, server, "eth-c")
+    assert "multicast" in unreceivable(6, (0xFF02 << 112) + 1, server, "eth-c")
+    assert unreceivable(6, 1, 1, "lo") == ""
+    assert unreceivable(6, client, server, "eth-c") == ""
+    assert unreceivable(4, 1, 1, "eth-c") == ""
 
 
 def test_address_types() -> None:
