@@ -24,8 +24,9 @@ REFUSED_SHARE = 0.1
 OPEN_SHARE = 0.05
 """Packets whose walk may depend on something that nobody told it, such as their length."""
 
-LISTING_OMITS = "netdev"
-"""nft 1.0.6 leaves the device of such a table's chains out of its JSON, so that a recording must ask."""
+LISTING_OMITS = ("netdev", "iiftype ether")
+"""Texts whose JSON by nft 1.0.6 lacks evidence: the device of a netdev chain, and the match of the Ethernet type that
+nft itself puts behind ``iiftype ether``. What a recording says of them is not compared."""
 ASKED_SHARE = 0.005
 """Other packets about which a recording asks more than the rules: nft also leaves out a match of the protocol that a
 later match of the rule implies, though one in between depends on it."""
@@ -55,11 +56,13 @@ def _check(router: Router, files: dict[str, str], tally: Tally, generated: Gener
             probe = fresh(packet)
             router.forget()
             expected, from_recording = predict(live, [probe.step()]), predict(recorded, [probe.step()])
-            if told(from_recording) != told(expected):
-                assert is_open(from_recording), generated.text
-                tally.asked += LISTING_OMITS not in generated.text
             real, listing = watch(router, listing, probe)
-            difference = judge(expected, real, probe) or judge(from_recording, real, probe)
+            difference = judge(expected, real, probe)
+            if not any(omitted in generated.text for omitted in LISTING_OMITS):
+                if told(from_recording) != told(expected):
+                    assert is_open(from_recording), generated.text
+                    tally.asked += 1
+                difference = difference or judge(from_recording, real, probe)
             assert not difference, f"{difference}\n{generated.text}"
             tally.walked += 1
             if why := is_open(expected):
@@ -99,4 +102,4 @@ def test_generated_rulesets(router: Router) -> None:
 
 @pytest.mark.slow
 def test_many_generated_rulesets(router: Router) -> None:
-    _assert_shares(_run(router, 5_000))
+    _assert_shares(_run(router, 2_000))
