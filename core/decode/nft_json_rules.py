@@ -86,9 +86,11 @@ class RuleDecoder(ExpressionDecoder):
         """For a rule of this family."""
         super().__init__(family, decode_stateful)
         self._negated: tuple[str, int, int, str, int] | None = None
+        self._ethernet = False
 
     def statement(self, item: Any, *, last: bool) -> None:
         """Add what one item of ``expr`` does to ``statements``."""
+        self._doubt_ethernet(item)
         before = len(self.statements)
         if not isinstance(item, dict) or "match" not in item:
             self._negated = None
@@ -116,6 +118,19 @@ class RuleDecoder(ExpressionDecoder):
         except MALFORMED:
             del self.statements[before:]
             self.statements.append(UnknownStatement(shown(item)))
+
+    def _doubt_ethernet(self, item: Any) -> None:
+        """A field behind ``iiftype ether``: nft has the kernel test the Ethernet type first, and does not list that.
+
+        A packet of the node itself has no Ethernet header yet, so that the rule ends where the listing goes on.
+        """
+        text = shown(item)
+        if self._ethernet and "payload" in text:
+            why = f"iiftype ether before {text}: nft's listing leaves out the Ethernet type that the kernel compares"
+            self.statements.append(Match(UnknownExpression(why), "==", 1))
+            self._ethernet = False
+        if self.family == "inet" and "iiftype" in text:
+            self._ethernet = True
 
     def _doubt_neighbours(self, content: Mapping[str, Any]) -> None:
         """Fields side by side that both must differ from a value: the listing does not tell what the kernel tests.

@@ -143,6 +143,13 @@ def test_only_neighbours_that_both_must_differ_are_doubted() -> None:
         assert not any(isinstance(getattr(s, "left", 0), UnknownExpression) for s in statements_of(*apart))
 
 
+def test_a_field_behind_the_ethernet_link_type_is_doubted() -> None:
+    ethernet, port = match({"meta": {"key": "iiftype"}}, "ether"), match(PORT, 6)
+    assert any(isinstance(getattr(s, "left", 0), UnknownExpression) for s in statements_of(ethernet, port))
+    for apart in ([port, ethernet], [ethernet, {"drop": None}]):
+        assert not any(isinstance(getattr(s, "left", 0), UnknownExpression) for s in statements_of(*apart))
+
+
 def test_xt_extensions_are_named() -> None:
     assert statements_of({"xt": {"type": "target", "name": "MARK"}}) == (UnknownStatement("xt target MARK"),)
     assert statements_of({"xt": {"type": "match", "name": "comment"}}) == (Harmless("xt match comment"),)
