@@ -151,8 +151,27 @@ class CleanupEntry:
     reverse_last_seen: int = 0
 
 
+class _ServiceFlags:
+    """What the count and the flags of a frontend say, with its key or without."""
+
+    __slots__ = ()
+
+    count: int
+    flags: int
+
+    @property
+    def blackhole(self) -> bool:
+        """Whether packets from these sources are dropped (outside of loadBalancerSourceRanges)."""
+        return self.count == EVERY_BACKEND_BLOCKED
+
+    @property
+    def flag_words(self) -> tuple[str, ...]:
+        """Names of the flags: "external-local", "internal-local", "nat-exclude", "maglev"."""
+        return names_of_bits(self.flags, FRONTEND_FLAGS)
+
+
 @dataclass(frozen=True, slots=True)
-class Frontend:
+class Frontend(_ServiceFlags):
     """A service's address and port, for clients of ``sources``.
 
     Backends have ordinals 0 to ``count`` - 1, of which the first ``local_count`` are on this node. An address of all
@@ -169,19 +188,9 @@ class Frontend:
     affinity_timeout: int
     flags: int
 
-    @property
-    def blackhole(self) -> bool:
-        """Whether packets from these sources are dropped (outside of loadBalancerSourceRanges)."""
-        return self.count == EVERY_BACKEND_BLOCKED
-
-    @property
-    def flag_words(self) -> tuple[str, ...]:
-        """Names of the flags: "external-local", "internal-local", "nat-exclude", "maglev"."""
-        return names_of_bits(self.flags, FRONTEND_FLAGS)
-
 
 @dataclass(frozen=True, slots=True)
-class FrontendTarget:
+class FrontendTarget(_ServiceFlags):
     """What a frontend's lookup yields: a `Frontend` without the key, which the kernel does not return."""
 
     service_id: int
@@ -189,16 +198,6 @@ class FrontendTarget:
     local_count: int
     affinity_timeout: int
     flags: int
-
-    @property
-    def blackhole(self) -> bool:
-        """See `Frontend.blackhole`."""
-        return self.count == EVERY_BACKEND_BLOCKED
-
-    @property
-    def flag_words(self) -> tuple[str, ...]:
-        """See `Frontend.flag_words`."""
-        return names_of_bits(self.flags, FRONTEND_FLAGS)
 
 
 @dataclass(frozen=True, slots=True)
