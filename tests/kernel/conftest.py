@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.iptables_world import World
 from tests.kernel.router import Router
 from tests.lab import namespaces
 
@@ -29,3 +30,15 @@ def router() -> Iterator[Router]:
     yield built
     built.close()
     limit.undo()
+
+
+@pytest.fixture(scope="module", params=["nft", "legacy"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A router with iptables rules of one backend, and with the ``SETS`` of the module that asks (ipset restore)."""
+    if why := namespaces.supported():
+        pytest.skip(why)
+    router = Router()
+    try:
+        yield World(router, request.param, request.module.SETS)
+    finally:
+        router.close()

@@ -11,11 +11,9 @@ from calico_debug.model.nft import UnknownStatement
 from tests.kernel.frames import ICMP, ICMPV6, TCP, UDP, Datagram
 from tests.kernel.iptables_world import BUILTIN, World, restore_text
 from tests.kernel.probes import ACK, SYN, Probe, fresh
-from tests.kernel.router import Router
-from tests.lab import namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 pytestmark = pytest.mark.kernel
 
@@ -254,17 +252,6 @@ def probes() -> list[Probe]:
             made.append(fresh(Probe(link, Datagram(*ends, protocol, 20_000, port, flags), 0 if link else 0x10)))
         made.append(fresh(Probe(link, Datagram(*ends, ICMPV6 if six else ICMP, 128 if six else 8, 0))))
     return made
-
-
-@pytest.fixture(scope="module", params=["nft", "legacy"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    if why := namespaces.supported():
-        pytest.skip(why)
-    router = Router()
-    try:
-        yield World(router, request.param, SETS)
-    finally:
-        router.close()
 
 
 def test_every_match_counts_what_the_walk_counts(world: World) -> None:

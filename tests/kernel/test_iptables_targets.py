@@ -20,7 +20,7 @@ from tests.kernel.router import Router
 from tests.lab import namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 pytestmark = pytest.mark.kernel
 
@@ -163,17 +163,6 @@ def packets() -> list[Probe]:
                 fresh(Probe(link, Datagram(ip_address(source), ip_address(destination), protocol, 1, port, flags)))
             )
     return made
-
-
-@pytest.fixture(scope="module", params=["nft", "legacy"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    if why := namespaces.supported():
-        pytest.skip(why)
-    router = Router()
-    try:
-        yield World(router, request.param, SETS)
-    finally:
-        router.close()
 
 
 @pytest.mark.parametrize("case", CASES)
