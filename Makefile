@@ -22,10 +22,10 @@ demo: setup
 	@$(BIN)/python -m tests.lab.demo
 
 test: setup
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 test-kernel: setup
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
 
 bench: setup
 	@$(BIN)/python -m tests.bench
