@@ -19,10 +19,16 @@ class ExitCode(IntEnum):
         return member
 
     ANSWERED = 0, "the question was answered; with `--exit-code`: the flow is allowed"
-    FAILED = 1, "no answer: evidence is missing, damaged or not readable, or a line of `--flows` was in error"
+    FAILED = (
+        1,
+        (
+            "no answer: evidence is missing, damaged or not readable, or a line of `--flows` was in error; "
+            "of `assert`: something is not met"
+        ),
+    )
     USAGE = 2, "the command line or a name in it cannot be understood"
     DENIED = 3, "only with `--exit-code`: the flow is denied or rejected"
-    UNDETERMINED = 4, "only with `--exit-code`: evidence does not settle the verdict"
+    UNDETERMINED = 4, "only with `--exit-code`, and of `assert`: evidence does not settle the verdict"
     INTERRUPTED = 130, "interrupted from the keyboard"
     BROKEN_PIPE = 141, "the reader of the output went away"
 

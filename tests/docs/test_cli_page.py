@@ -7,6 +7,7 @@ import shlex
 import click
 import pytest
 
+from calico_debug.cli.assertions import assertions
 from calico_debug.cli.chain import HELP as CHAIN_HELP
 from calico_debug.cli.chain import chain
 from calico_debug.cli.commands import commands as group
@@ -15,6 +16,7 @@ from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.flows import FLOW_KEYS, LONGEST_LINE, parse_flow
 from calico_debug.cli.options import CONFLICTS, FORMATS
 from calico_debug.cli.trace import HELP, trace
+from calico_debug.decode.assertions import KEYS, decode_assertions
 from calico_debug.errors import MissingEvidence
 from calico_debug.model.explanation import FlowExplanation
 from tests.cli.worlds import Ran, run
@@ -32,10 +34,20 @@ def written(option: click.Option) -> str:
 
 
 def test_options() -> None:
-    for command, title in ((trace, "Options of trace"), (chain, "chain")):
+    for command, title in ((trace, "Options of trace"), (chain, "chain"), (assertions, "assert")):
         context = click.Context(command, help_option_names=["-h", "--help"])
         options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
-        assert tables(section("cli.md", title))[0] == [(written(option), option.help) for option in options]
+        table = next(
+            t for t in tables(section("cli.md", title)) if t[0][0].startswith("`--") or t[0][0].startswith("`-")
+        )
+        assert table == [(written(option), option.help) for option in options]
+
+
+def test_assertion_keys() -> None:
+    text = section("cli.md", "assert")
+    assert [code(row[0]) for row in tables(text)[0]] == list(KEYS)
+    example = text.split("```yaml\n")[1].split("```")[0]
+    assert len(decode_assertions(example.encode(), "the page")) == 3
 
 
 def test_conflicts() -> None:

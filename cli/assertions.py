@@ -1,0 +1,94 @@
+"""The command ``calico-debug assert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from calico_debug.cli.environment import Environment, Place, Question, Tracer
+from calico_debug.cli.errors import describe
+from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.errors import EvidenceError, UsageError
+from calico_debug.model.assertion import Expectation, Outcome
+
+FORMATS = ("text", "json", "junit")
+
+HELP = """Check that flows are allowed or denied as a file says, and by whom.
+
+    FILE is YAML, "-" the standard input:
+
+    \b
+      flows:
+        - {from: client/client, to: svc/stars/frontend, protocol: tcp, expect: allowed}
+        - {from: client/client, to: svc/management-ui/management-ui, expect: denied, tier: platform}
+
+    Exits with 0 when everything is met, 1 when something is not, 4 when evidence does not settle it.
+
+    \b
+    Examples:
+      calico-debug assert flows.yaml --bundle recording.tar.gz
+      calico-debug assert flows.yaml --bundle recording.tar.gz -o junit > report.xml
+    """
+
+EXIT_CODES = {
+    "met": ExitCode.ANSWERED,
+    "not-met": ExitCode.FAILED,
+    "undetermined": ExitCode.UNDETERMINED,
+}
+
+
+@click.command("assert", short_help="Check that flows are allowed or denied as a file says.", help=HELP)
+@click.argument("file")
+@click.option(
+    "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
+)
+@click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
+@click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer.")
+@click.pass_obj
+def assertions(
+    environment: Environment,
+    /,
+    file: str,
+    bundle: str | None,
+    node: str | None,
+    namespace: str | None,
+    output: str,
+) -> int:
+    """Check a file of assertions."""
+    from calico_debug.cli.render.assertions import RENDERERS
+    from calico_debug.decode.assertions import decode_assertions
+    from calico_debug.explain.assertions import worst
+
+    if bundle is not None and node is not None:
+        raise UsageError("--node names the node that is read live: leave it out, a bundle names its nodes")
+    wanted = decode_assertions(_read(environment, file), "the standard input" if file == "-" else file)
+    tracer = environment.open_tracer(Place(bundle=bundle, namespace=namespace, node=node), environment.platform)
+    outcomes = [_check(tracer, expectation) for expectation in wanted]
+    environment.stdout.write(RENDERERS[output](outcomes))
+    return EXIT_CODES[worst(outcomes)]
+
+
+def _check(tracer: Tracer, expectation: Expectation) -> Outcome:
+    from calico_debug.explain.assertions import judge
+
+    question = Question(expectation.source, expectation.destination, expectation.protocol, expectation.via)
+    try:
+        explanation = tracer.trace(question)
+    except Exception as error:  # noqa: BLE001 - the flow's error becomes its outcome, later ones go on
+        return Outcome(expectation, "error", describe(error))
+    return judge(expectation, explanation)
+
+
+def _read(environment: Environment, file: str) -> bytes:
+    from calico_debug.decode.assertions import LARGEST
+
+    if file == "-":
+        return environment.stdin.read(LARGEST + 1)
+    try:
+        with Path(file).open("rb") as stream:
+            return stream.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise EvidenceError(f"cannot read {file}: {reason}; check the path") from error
