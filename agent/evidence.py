@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from socket import gethostname
 
+from calico_debug.agent.cluster import ClusterReader
 from calico_debug.agent.commands import failed, is_installed, output_of, run
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.contents import IPTABLES_FILES, IPTABLES_LEGACY_FILES, NODE_COMMANDS
@@ -201,18 +202,21 @@ def _is_felix(arguments: Sequence[bytes]) -> bool:
 
 
 class LiveSource:
-    """The node that this process runs on, and no cluster objects; implements `EvidenceSource`."""
+    """The node that this process runs on, with the objects of its cluster where they can be read; implements
+    `EvidenceSource`.
+    """
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", cluster: ClusterReader | None = None) -> None:
         """``name`` as for `LiveNode`."""
         from calico_debug.agent.bpf import LiveBpfNode
 
         self._node: LiveNode = LiveBpfNode(name)
+        self._cluster = cluster
 
     @property
     def origin(self) -> str:
         """See `EvidenceSource`."""
-        return "this node"
+        return "this node" if self._cluster is None else f"this node and {self._cluster.origin}"
 
     def nodes(self) -> Sequence[str]:
         """See `EvidenceSource`."""
@@ -228,8 +232,42 @@ class LiveSource:
 
     def cluster_files(self) -> Sequence[str]:
         """See `EvidenceSource`."""
-        return ()
+        return () if self._cluster is None else self._cluster.files()
 
     def read_cluster(self, file: str) -> bytes:
         """See `EvidenceSource`."""
-        raise MissingEvidence(f"cluster/{file} is not available on a node: give IP addresses, or use a bundle")
+        if self._cluster is None:
+            raise MissingEvidence(
+                f"cluster/{file} is not available without a cluster: give IP addresses, name a kubeconfig with "
+                "--kubeconfig, or use a bundle"
+            )
+        return self._cluster.read(file)
+
+
+class ClusterSource:
+    """The objects of a cluster and no node; implements `EvidenceSource`."""
+
+    def __init__(self, cluster: ClusterReader) -> None:
+        """Nothing is read yet."""
+        self._cluster = cluster
+
+    @property
+    def origin(self) -> str:
+        """See `EvidenceSource`."""
+        return self._cluster.origin
+
+    def nodes(self) -> Sequence[str]:
+        """See `EvidenceSource`."""
+        return ()
+
+    def node(self, name: str) -> NodeEvidence:
+        """See `EvidenceSource`."""
+        raise MissingEvidence(f"node {name} is not reachable from here: run on the node, or use a bundle")
+
+    def cluster_files(self) -> Sequence[str]:
+        """See `EvidenceSource`."""
+        return self._cluster.files()
+
+    def read_cluster(self, file: str) -> bytes:
+        """See `EvidenceSource`."""
+        return self._cluster.read(file)

@@ -8,8 +8,8 @@ import click
 
 from calico_debug.cli.environment import Environment, Place
 from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.options import cluster_options, contradictions
 from calico_debug.cli.render.terminal import safe
-from calico_debug.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,9 +32,19 @@ HELP = """Say which policy a chain is, and which chains a policy has.
     "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
 )
 @click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@cluster_options
 @click.option("-o", "--output", type=click.Choice(("text", "json")), default="text", help="The form of the answer.")
 @click.pass_obj
-def chain(environment: Environment, /, name: str, bundle: str | None, node: str | None, output: str) -> int:
+def chain(
+    environment: Environment,
+    /,
+    name: str,
+    bundle: str | None,
+    node: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+    output: str,
+) -> int:
     """Look a chain or a policy up."""
     import json
 
@@ -43,9 +53,9 @@ def chain(environment: Environment, /, name: str, bundle: str | None, node: str 
     from calico_debug.state.cluster import load_cluster
     from calico_debug.state.node import NodeState
 
-    if bundle is not None and node is not None:
-        raise UsageError("--node names the node that is read live: leave it out, a bundle names its nodes")
-    source = open_source(Place(bundle=bundle, node=node), environment.platform)
+    contradictions({"--bundle": bundle, "--node": node, "--kubeconfig": kubeconfig, "--context": context})
+    place = Place(bundle=bundle, node=node, kubeconfig=kubeconfig, context=context)
+    source = open_source(place, environment.platform)
     states = {each: NodeState(source.node(each)) for each in source.nodes()}
     for answer in ChainDirectory(load_cluster(source), states).look_up(name):
         if output == "json":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from calico_debug.cli.environment import Environment, Place
 from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.options import cluster_options, contradictions
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import EvidenceError, UsageError
 
@@ -48,6 +50,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="DIR_OR_TAR",
             help="Read a recorded bundle; when left out, the node this command runs on.",
         ),
+        cluster_options,
     ):
         command = option(command)
     return command
@@ -57,10 +60,10 @@ def _simple(name: str) -> click.Command:
     @click.command(name, short_help=HELP[name], help=f"List from the eBPF dataplane of a node: {HELP[name]}")
     @_options
     @click.pass_obj
-    def command(environment: Environment, /, bundle: str | None, node: str | None, output: str) -> int:
+    def command(environment: Environment, /, output: str, **place: str | None) -> int:
         from calico_debug.explain.bpf_listing import LISTINGS
 
-        return _list(environment, bundle, node, output, LISTINGS[name])
+        return _list(environment, place, output, LISTINGS[name])
 
     return command
 
@@ -69,9 +72,9 @@ def _simple(name: str) -> click.Command:
 @click.option("--all", "zeros", is_flag=True, help="Also counters that are zero.")
 @_options
 @click.pass_obj
-def counters(environment: Environment, /, zeros: bool, bundle: str | None, node: str | None, output: str) -> int:
+def counters(environment: Environment, /, zeros: bool, output: str, **place: str | None) -> int:
     """List counters."""
-    return _list(environment, bundle, node, output, lambda listings: listings.counters(zeros=zeros))
+    return _list(environment, place, output, lambda listings: listings.counters(zeros=zeros))
 
 
 @click.command("conntrack", short_help=HELP["conntrack"], help=f"List: {HELP['conntrack']}")
@@ -88,9 +91,8 @@ def conntrack(
     server: str | None,
     port: int | None,
     protocol: str | None,
-    bundle: str | None,
-    node: str | None,
     output: str,
+    **place: str | None,
 ) -> int:
     """List connections."""
     from calico_debug.state.bpf_lookups import ConnectionFilter
@@ -98,7 +100,7 @@ def conntrack(
     wanted = ConnectionFilter(
         _address("--from", client), _address("--to", server), port, PROTOCOLS[protocol] if protocol else None
     )
-    return _list(environment, bundle, node, output, lambda listings: listings.conntrack(wanted))
+    return _list(environment, place, output, lambda listings: listings.conntrack(wanted))
 
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -120,24 +122,21 @@ def _address(option: str, text: str | None) -> Any:
 
 
 def _list(
-    environment: Environment,
-    bundle: str | None,
-    node: str | None,
-    output: str,
-    choose: Callable[[BpfListings], Listing],
+    environment: Environment, given: Mapping[str, str | None], output: str, choose: Callable[[BpfListings], Listing]
 ) -> int:
+    """``given`` are the options that say where, by the names of `Place`."""
     from calico_debug.decode.bpf_layouts import is_calico
     from calico_debug.explain.bpf_listing import BpfListings
     from calico_debug.state.bpf import BpfState
     from calico_debug.state.cluster import load_cluster
 
-    source, evidence = _evidence(environment, bundle, node)
+    source, evidence = _evidence(environment, Place(**given))
     state = BpfState(evidence)
     if not state.reach.attachments and not any(is_calico(info.name) for info in state.maps.values()):
         raise EvidenceError(
             f"{state.origin} has no eBPF programs and maps of Calico: name a node that runs Calico's eBPF dataplane"
         )
-    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) if bundle is None else None
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) if given["bundle"] is None else None
     listing = choose(BpfListings(state, load_cluster(source), now))
     write = _write_json if output == "json" else _write_table
     write(environment, listing)
@@ -147,12 +146,13 @@ def _list(
     return ExitCode.ANSWERED
 
 
-def _evidence(environment: Environment, bundle: str | None, node: str | None) -> tuple[EvidenceSource, NodeEvidence]:
+def _evidence(environment: Environment, place: Place) -> tuple[EvidenceSource, NodeEvidence]:
     from calico_debug.cli.tracer import open_source
 
-    source = open_source(Place(bundle=bundle, node=None if bundle else node), environment.platform)
+    contradictions({"--bundle": place.bundle, "--kubeconfig": place.kubeconfig, "--context": place.context})
+    source = open_source(replace(place, node=None) if place.bundle else place, environment.platform)
     names = source.nodes()
-    chosen = node or (names[0] if len(names) == 1 else None)
+    chosen = place.node or (names[0] if len(names) == 1 else None)
     if chosen is None:
         raise UsageError(f"name one of the bundle's nodes with --node: {', '.join(names) or 'it has none'}")
     evidence = source.node(chosen)

@@ -27,11 +27,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where evidence is looked for. ``bundle`` None means live, on this node; ``namespace`` completes bare names."""
+    """Where evidence is looked for. ``bundle`` None means live, on this node; ``namespace`` completes bare names.
+
+    ``kubeconfig`` and ``context`` name the cluster of a live node; None means what kubectl would take.
+    """
 
     bundle: str | None = None
     namespace: str | None = None
     node: str | None = None
+    kubeconfig: str | None = None
+    context: str | None = None
 
 
 class Tracer(Protocol):

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import click
 
 from calico_debug.errors import UsageError
 
 FORMATS = ("text", "wide", "json", "yaml", "jsonl")
 COLOURS = ("auto", "always", "never")
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that name the cluster of a live node."""
+    for option in (
+        click.option("--context", metavar="NAME", help="Live: the context of the kubeconfig, if not the current one."),
+        click.option(
+            "--kubeconfig",
+            metavar="FILE",
+            help="Live: the cluster that objects are read from; when left out, what kubectl would take.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +42,8 @@ class TraceOptions:
     flows: str | None = None
     via: str | None = None
     node: str | None = None
+    kubeconfig: str | None = None
+    context: str | None = None
     colour: str = "auto"
 
     @property
@@ -50,6 +70,8 @@ CONFLICTS = (
     Conflict("--flows", "--output", "one document cannot hold many answers: use -o jsonl", "json"),
     Conflict("--flows", "--output", "one document cannot hold many answers: use -o jsonl", "yaml"),
     Conflict("--bundle", "--node", "--node names the node that is read live: leave it out, a bundle names its nodes"),
+    Conflict("--bundle", "--kubeconfig", "a bundle has the objects of its cluster: leave out --kubeconfig"),
+    Conflict("--bundle", "--context", "a bundle has the objects of its cluster: leave out --context"),
 )
 """Every pair of options that cannot stand together; docs/cli.md has the same table."""
 
@@ -62,17 +84,25 @@ _ATTRIBUTES = {
     "--output": "output",
     "--bundle": "bundle",
     "--node": "node",
+    "--kubeconfig": "kubeconfig",
+    "--context": "context",
 }
+
+
+def contradictions(given: Mapping[str, str | None]) -> None:
+    """Raise `UsageError` for options of ``given`` (as typed, by their names; None where silent) that contradict each
+    other.
+    """
+    for conflict in CONFLICTS:
+        first, second = given.get(conflict.first), given.get(conflict.second)
+        if first is not None and second is not None and conflict.value in (None, second):
+            value = f" {conflict.value}" if conflict.value else ""
+            raise UsageError(f"{conflict.first} and {conflict.second}{value} contradict each other: {conflict.remedy}")
 
 
 def check(options: TraceOptions) -> None:
     """Raise `UsageError` for options that contradict each other, and for a question that lacks an end."""
-    for conflict in CONFLICTS:
-        first = getattr(options, _ATTRIBUTES[conflict.first])
-        second = getattr(options, _ATTRIBUTES[conflict.second])
-        if first is not None and second is not None and conflict.value in (None, second):
-            value = f" {conflict.value}" if conflict.value else ""
-            raise UsageError(f"{conflict.first} and {conflict.second}{value} contradict each other: {conflict.remedy}")
+    contradictions({name: getattr(options, attribute) for name, attribute in _ATTRIBUTES.items()})
     if options.flows is None:
         if options.output == "jsonl":
             raise UsageError("-o jsonl is for --flows: use -o json for a single flow")

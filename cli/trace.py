@@ -6,7 +6,7 @@ import click
 
 from calico_debug.cli.environment import Environment, Place, Question
 from calico_debug.cli.exit_codes import OF_VERDICT, ExitCode
-from calico_debug.cli.options import COLOURS, FORMATS, TraceOptions, check
+from calico_debug.cli.options import COLOURS, FORMATS, TraceOptions, check, cluster_options
 from calico_debug.cli.render import renderer
 from calico_debug.cli.render.terminal import Style
 
@@ -51,6 +51,7 @@ HELP = """Explain what happens to one flow, or to many.
     "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
 )
 @click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@cluster_options
 @click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
 @click.option(
     "-o",
@@ -72,7 +73,7 @@ def trace(environment: Environment, /, **given: object) -> int:
     options = TraceOptions(**given)  # type: ignore[arg-type]
     check(options)
     style = Style(colour=environment.colour(options.colour), columns=environment.columns)
-    place = Place(bundle=options.bundle, namespace=options.namespace, node=options.node)
+    place = Place(options.bundle, options.namespace, options.node, options.kubeconfig, options.context)
     if options.flows is not None:
         from calico_debug.cli.flows import answer_flows
 

@@ -10,6 +10,7 @@ from calico_debug.explain.engine import Engine
 from calico_debug.state.resolve import Resolver
 
 if TYPE_CHECKING:
+    from calico_debug.agent.cluster import ClusterReader
     from calico_debug.evidence.source import EvidenceSource
     from calico_debug.model.explanation import FlowExplanation
 
@@ -36,25 +37,53 @@ class EvidenceTracer:
 
 
 def open_tracer(place: Place, platform: str) -> EvidenceTracer:
-    """A tracer for a bundle or, without one, for this node. Raises `EvidenceError`."""
-    return EvidenceTracer(open_source(place, platform), place.namespace)
+    """A tracer for a bundle or, without one, for this node and its cluster. Raises `CalicoDebugError`."""
+    cluster = find_cluster(place)
+    namespace = place.namespace or (cluster.namespace if cluster is not None else "")
+    return EvidenceTracer(_open(place, platform, cluster), namespace or None)
 
 
 def open_source(place: Place, platform: str) -> EvidenceSource:
-    """The evidence of a place. Only the live one imports the agent, which exists on Linux alone."""
+    """The evidence of a place. Only the live one imports the agent. Raises `CalicoDebugError`."""
+    return _open(place, platform, find_cluster(place))
+
+
+def find_cluster(place: Place) -> ClusterReader | None:
+    """The cluster that belongs to a live place, None when nothing says which.
+
+    Raises `CalicoDebugError` when the user names a cluster that cannot be used; one that was merely found is no reason
+    to fail, addresses work without.
+    """
+    if place.bundle is not None:
+        return None
+    from calico_debug.agent.cluster import LiveCluster, UnusableCluster
+    from calico_debug.agent.kubeconfig import find_access
+
+    try:
+        access = find_access(place.kubeconfig, place.context)
+    except EvidenceError as error:
+        if place.kubeconfig is not None or place.context is not None:
+            raise
+        return UnusableCluster(str(error))
+    return LiveCluster(access) if access is not None else None
+
+
+def _open(place: Place, platform: str, cluster: ClusterReader | None) -> EvidenceSource:
     if place.bundle is not None:
         from calico_debug.evidence.bundle import open_bundle
 
         return open_bundle(place.bundle)
-    if platform != "linux":
+    if platform != "linux" and cluster is None:
         raise EvidenceError(
             f"only a Linux node can be read live, and this system is {platform}: name a recording with --bundle"
         )
     try:
-        from calico_debug.agent.evidence import LiveSource
+        from calico_debug.agent.evidence import ClusterSource, LiveSource
     except ImportError as error:
         raise EvidenceError(
             f"reading this node live needs {error.name or error}: install calico-debug[agent], or name a recording "
             "with --bundle"
         ) from error
-    return LiveSource(place.node or "")
+    if platform != "linux" and cluster is not None:
+        return ClusterSource(cluster)
+    return LiveSource(place.node or "", cluster)

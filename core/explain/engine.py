@@ -239,6 +239,7 @@ class Engine:
         self, flow: Flow, verdict: str, decision: Decision, findings: list[Finding], notes: list[str]
     ) -> FlowExplanation:
         findings.extend(Finding("assumption", "info", note) for note in notes)
+        findings.extend(self._cluster_findings())
         return FlowExplanation(
             protocol_name(flow.protocol),
             self._end(flow.source, None),
@@ -260,7 +261,12 @@ class Engine:
         for node in dict.fromkeys(leg.made.node for leg in journey.legs):
             found.extend(Finding("evidence", "info", f"{node}: {note}") for note in self.states[node].notes)
             found.extend(self._dataplanes.findings(self._walkers[node]))
-        return found
+        return [*found, *self._cluster_findings()]
+
+    def _cluster_findings(self) -> list[Finding]:
+        """What could not be read or understood of the cluster's objects so far."""
+        unreadable = self.cluster.problems
+        return [Finding("evidence", "warning" if n in unreadable else "info", n) for n in self.cluster.notes]
 
     def _backends(self, flow: Flow, told: list[Told]) -> tuple[BackendOutcome, ...]:
         by_backend: dict[tuple[int, Port], list[Told]] = {}

@@ -57,6 +57,11 @@ class ClusterState:
         """Damaged files and objects met so far, one sentence each. Missing files are in `missing`."""
         return tuple(self._notes)
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The notes that say why a list could not be read."""
+        return tuple(dict.fromkeys(self._problems.values()))
+
     @cached_property
     def missing(self) -> tuple[str, ...]:
         """The files that a trace would profit from and that evidence does not have."""

@@ -165,7 +165,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingEvidence, match="node n2 is not reachable from here, this is n1"):
         source.node("n2")
     assert source.cluster_files() == ()
-    with pytest.raises(MissingEvidence, match="give IP addresses, or use a bundle"):
+    with pytest.raises(MissingEvidence, match="give IP addresses, name a kubeconfig with --kubeconfig, or use"):
         source.read_cluster("pods.json")
 
 
