@@ -131,6 +131,11 @@ class LiveCluster:
         """See `ClusterReader`."""
         return self._access.namespace
 
+    def check(self) -> None:
+        """Raise `EvidenceError` when the server cannot be asked."""
+        if not self._listings:
+            raise EvidenceError(self._unusable)
+
     def files(self) -> Sequence[str]:
         """See `ClusterReader`. Of Calico's two API groups that which users work with, where it answers."""
         return tuple(self._listings) or CLUSTER_FILES

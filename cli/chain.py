@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from calico_debug.cli.environment import Environment, Place
+from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.options import cluster_options, contradictions
 from calico_debug.cli.render.terminal import safe
+from calico_debug.errors import EvidenceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +59,15 @@ def chain(
     place = Place(bundle=bundle, node=node, kubeconfig=kubeconfig, context=context)
     source = open_source(place, environment.platform)
     states = {each: NodeState(source.node(each)) for each in source.nodes()}
-    for answer in ChainDirectory(load_cluster(source), states).look_up(name):
+    cluster = load_cluster(source)
+    try:
+        answers = ChainDirectory(cluster, states).look_up(name)
+    except UsageError as error:
+        if cluster.problems:
+            raise EvidenceError(f"{error}; not every policy is known: {cluster.problems[0]}") from error
+        raise
+    warn(environment.stderr, cluster.problems)
+    for answer in answers:
         if output == "json":
             environment.stdout.write(json.dumps(answer.to_dict(), indent=2) + "\n")
         else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calico_debug.cli.environment import Environment, Place
+from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.options import cluster_options, contradictions
 from calico_debug.cli.render.terminal import safe
@@ -137,9 +138,11 @@ def _list(
             f"{state.origin} has no eBPF programs and maps of Calico: name a node that runs Calico's eBPF dataplane"
         )
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) if given["bundle"] is None else None
-    listing = choose(BpfListings(state, load_cluster(source), now))
+    cluster = load_cluster(source)
+    listing = choose(BpfListings(state, cluster, now))
     write = _write_json if output == "json" else _write_table
     write(environment, listing)
+    warn(environment.stderr, cluster.problems)
     for finding in state.findings:
         if finding.severity != "info":
             environment.stderr.write(f"{safe(f'{finding.severity}: {finding.message}')}\n")

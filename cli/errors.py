@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TextIO
 
 from calico_debug import __version__
@@ -41,6 +41,11 @@ def report(error: Exception, stderr: TextIO, variables: Mapping[str, str]) -> Ex
         stderr.writelines(safe_lines(traceback.format_exception(error)))
     stderr.write(f"{PROGRAM}: error: {describe(error)}\n")
     return exit_code(error)
+
+
+def warn(stderr: TextIO, messages: Iterable[str]) -> None:
+    """Print each message as one line of its own, terminal-safe."""
+    stderr.writelines(f"warning: {one_line(message)}\n" for message in messages)
 
 
 def safe_lines(parts: list[str]) -> list[str]:

@@ -59,13 +59,17 @@ def find_cluster(place: Place) -> ClusterReader | None:
     from calico_debug.agent.cluster import LiveCluster, UnusableCluster
     from calico_debug.agent.kubeconfig import find_access
 
+    named = place.kubeconfig is not None or place.context is not None
     try:
         access = find_access(place.kubeconfig, place.context)
+        cluster = LiveCluster(access) if access is not None else None
+        if named and cluster is not None:
+            cluster.check()
     except EvidenceError as error:
-        if place.kubeconfig is not None or place.context is not None:
+        if named:
             raise
         return UnusableCluster(str(error))
-    return LiveCluster(access) if access is not None else None
+    return cluster
 
 
 def _open(place: Place, platform: str, cluster: ClusterReader | None) -> EvidenceSource:
