@@ -4,10 +4,11 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 APT_PACKAGES := python3-venv python3-nftables python3-bpfcc bpftool nftables iproute2 conntrack ipset iptables
+CLUSTER_PACKAGES := etcd-server openssl
 # The installed package maps calico_debug to core/, agent/ and cli/; linters want one plain tree.
 TREE := build/tree
 
-.PHONY: setup demo test test-kernel bench lint format clean
+.PHONY: setup demo test test-kernel test-cluster bench lint format clean
 
 setup: $(VENV)/.complete
 
@@ -22,10 +23,14 @@ demo: setup
 	@$(BIN)/python -m tests.lab.demo
 
 test: setup
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster"
 
 test-kernel: setup
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
+
+test-cluster: setup
+	@tests/tools/install_system_packages.sh $(CLUSTER_PACKAGES)
+	@tests/tools/test_cluster.sh
 
 bench: setup
 	@$(BIN)/python -m tests.bench
