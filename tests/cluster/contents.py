@@ -87,6 +87,8 @@ def load(server: Server, lists: Mapping[str, Object]) -> None:
             if made["kind"] == "Pod":
                 for container in made["spec"]["containers"]:
                     container.setdefault("image", "none")
+            if made["kind"] == "Service" and len(made["spec"].get("clusterIPs", ())) > 1:
+                made["spec"].setdefault("ipFamilyPolicy", "PreferDualStack")
             path = path_of(made)
             created = server.create(path, made)
             if created is not None and status is not None and file in WITH_STATUS:

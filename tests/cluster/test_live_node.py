@@ -1,0 +1,130 @@
+"""A live node in a network namespace, its rules from the kernel and its names from a real API server."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cluster.contents import definitions, grant_role, install, load
+from tests.cluster.forwarder import Forwarder
+from tests.cluster.server import Server
+from tests.lab import namespaces
+from tests.lab.cluster_objects import cluster_files
+from tests.lab.demo import MODEL, PROGRAM
+from tests.lab.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.cluster, pytest.mark.kernel]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    if reason := namespaces.supported():
+        pytest.skip(reason)
+    with Lab() as built:
+        built.program(MODEL)
+        yield built
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(directory: Path, lab: Lab) -> Iterator[str]:
+    """The lab's cluster in an API server that its first node can reach."""
+    started = Server(directory / "lab")
+    try:
+        install(started, definitions())
+        load(started, cluster_files(lab.topology, MODEL))
+        grant_role(started)
+        with Forwarder(lab.namespace("node1"), started.port) as forwarder:
+            reached = {"server": f"https://127.0.0.1:{forwarder.port}"}
+            token = started.token("calico-debug", "calico-debug")
+            context = {"namespace": "red"}
+            yield started.kubeconfig(directory / "lab.yaml", token, cluster=reached, context=context)
+    finally:
+        started.stop()
+
+
+def explain(lab: Lab, *arguments: str) -> Any:
+    with namespaces.entered(lab.namespace("node1")):
+        command = [PROGRAM, "trace", "--node", "node1", "-o", "json", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "protocol"),
+    [
+        ("red/cli1", "red/web1:80", "tcp"),
+        ("red/cli1", "red/web1:81", "tcp"),
+        ("blue/db1", "red/web1:53", "udp"),
+        ("blue/db1", "svc/red/ghost", "tcp"),
+        ("cli1", "svc/blue/shop", "tcp"),
+        ("blue/db1", "node/node1:22", "tcp"),
+    ],
+)
+def test_names_on_a_live_node(
+    lab: Lab, kubeconfig: str, tmp_path: Path, source: str, target: str, protocol: str
+) -> None:
+    """What a bundle of the node and the cluster says, live: and nothing is missing for it."""
+    live = explain(lab, "--kubeconfig", kubeconfig, "--from", source, "--to", target, "-p", protocol)
+    recorded = lab_bundle(lab, tmp_path)
+    command = ["trace", "--bundle", recorded, "-o", "json", "-n", "red"]
+    done = subprocess.run(
+        [PROGRAM, *command, "--from", source, "--to", target, "-p", protocol],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    offline = json.loads(done.stdout)
+    assert facts(live) == facts(offline)
+    assert live["flow"]["source"]["pod"]
+    assert live["verdict"] != "undetermined" or "shop" in target
+
+
+def facts(document: dict[str, Any]) -> Any:
+    """What does not depend on when the node was read, and how."""
+    decision = {key: value for key, value in (document["decision"] or {}).items() if key != "evidence"}
+    steps = [{key: value for key, value in step.items() if key != "evidence"} for step in document["steps"]]
+    return document["flow"], document["verdict"], decision, steps
+
+
+def lab_bundle(lab: Lab, directory: Path) -> str:
+    """A bundle of the cluster's objects and of the first node alone."""
+    from tests.lab.evidence import write_node
+
+    (directory / "cluster").mkdir()
+    for file, content in cluster_files(lab.topology, MODEL).items():
+        (directory / "cluster" / file).write_text(json.dumps(content))
+    node = lab.topology.nodes[0]
+    write_node(directory / "nodes" / node.name, lab.wiring, MODEL, node, complete=False)
+    return str(directory)
+
+
+def test_addresses_alone_need_no_cluster(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    client, web = lab.topology.address("red/cli1", 4), lab.topology.address("red/web1", 4)
+    answer = explain(lab, "--from", client, "--to", f"{web}:80")
+    assert answer["verdict"] == "allowed"
+    assert not [finding for finding in answer["findings"] if finding["severity"] == "warning"]
+
+
+def test_a_cluster_that_was_found_and_is_away_is_a_finding(
+    lab: Lab, kubeconfig: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = tmp_path / "away.yaml"
+    # Port 1 of the node's own namespace: nobody listens.
+    away.write_text(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:1", Path(kubeconfig).read_text()))
+    monkeypatch.setenv("KUBECONFIG", str(away))
+    client, web = lab.topology.address("red/cli1", 4), lab.topology.address("red/web1", 4)
+    answer = explain(lab, "--from", client, "--to", f"{web}:80")
+    assert answer["verdict"] == "allowed"
+    warnings = [finding["message"] for finding in answer["findings"] if finding["severity"] == "warning"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("cannot reach https://127.0.0.1:1 ")
