@@ -46,6 +46,13 @@ RESOURCES: Mapping[str, tuple[str, ...]] = {
 }
 """What is ever read, by API group ("" is the core group). daemonset/rbac.yaml grants the same, a test compares."""
 
+TIERED = frozenset({"networkpolicies", "globalnetworkpolicies", "stagednetworkpolicies", "stagedglobalnetworkpolicies"})
+"""Of these Calico's API server leaves out, in silence, what is in tiers that the user may not get (v3.30 to v3.32,
+apiserver/pkg/registry/projectcalico/util/rbac.go). Asked for tiers by their names it says so.
+"""
+
+TIER_LABEL = "projectcalico.org/tier"
+
 ASSUMED: Mapping[str, str] = {SLICES: "v1", "networking.k8s.io": "v1", "crd.projectcalico.org": "v1"}
 """Versions to try where the server does not say which it has."""
 
@@ -150,7 +157,10 @@ class LiveCluster:
         if listing is None:
             raise MissingEvidence(f"{self.origin} does not serve cluster/{file}: nothing there has such objects")
         try:
-            return _as_kubectl(self._objects(listing))
+            found = self._objects(listing)
+            if listing.group == CALICO_GROUPS[0] and listing.plural in TIERED and self._tiers in self._listings:
+                self._ask_for_every_tier(listing)
+            return _as_kubectl(found)
         except UnusableServerError as error:
             self._unusable = str(error)
             raise
@@ -242,6 +252,25 @@ class LiveCluster:
                 break
             token = following
         raise EvidenceError(f"the list of {listing.resource} of {self.origin} does not end: try again")
+
+    _tiers = f"tiers.{CALICO_GROUPS[0]}.json"
+
+    def _ask_for_every_tier(self, listing: Listing) -> None:
+        """Raise `MissingEvidence` when policies of some tiers are kept from this user."""
+        resource = listing.resource
+        try:
+            names = [str(tier["metadata"]["name"]) for tier in self._objects(self._listings[self._tiers])]
+            if names:
+                self._server.get(listing.path, {"limit": 1, "labelSelector": f"{TIER_LABEL} in ({','.join(names)})"})
+        except (KeyError, TypeError) as error:
+            raise EvidenceError(f"a tier of {self.origin} has no name: policies cannot be listed completely") from error
+        except Refusal as error:
+            if error.status != FORBIDDEN:
+                raise
+            raise MissingEvidence(
+                f"cannot list {resource} of every tier: forbidden ({error.message}); grant get on "
+                f"tiers.{listing.group} and list on tier.{resource}, as {ROLE} does"
+            ) from error
 
 
 def _page(document: Any, listing: Listing) -> tuple[list[dict[str, Any]], str]:
