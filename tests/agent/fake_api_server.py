@@ -103,6 +103,7 @@ class FakeApiServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 1 << 16  # head and body in one segment: nobody waits for an acknowledgement
 
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)

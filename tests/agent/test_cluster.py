@@ -145,6 +145,7 @@ def test_lists_that_do_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("content", [[], {"kind": "Pod"}, {"kind": "PodList", "items": {}}, {"items": []}, 5])
 def test_answers_that_are_no_list(tmp_path: Path, content: object) -> None:
     with serving(tmp_path, NO_GROUPS | {"/api/v1/pods": document(content)}) as (_, live):
+        assert "pods.json" in live.files()
         with pytest.raises(EvidenceError, match="answer for pods is not a list"):
             live.read("pods.json")
 
@@ -260,6 +261,7 @@ def test_credentials_that_expire_meanwhile(tmp_path: Path) -> None:
 def test_answers_to_discovery_that_make_no_sense(tmp_path: Path) -> None:
     for content in ([], {"groups": 5}, "x"):
         with serving(tmp_path, {"/apis": document(content)}) as (_, live):
+            assert "pods.json" in live.files()
             with pytest.raises(EvidenceError, match="/apis lists no API groups: check context test of"):
                 live.read("pods.json")
     odd = {"groups": [5, {"name": "networking.k8s.io", "versions": [5, {"version": 6}, {"version": "v1"}]}]}
