@@ -39,6 +39,9 @@ TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
 UNAUTHORIZED = 401
 
+HEADERS = {"accept": "application/json", "accept-encoding": "gzip"}
+"""A list of pods is twenty times shorter when it is compressed, and never arrives later."""
+
 
 class UnusableServerError(EvidenceError):
     """The server cannot be asked anything: not reached, not trusted, or it does not accept the credentials."""
@@ -99,7 +102,7 @@ class ApiServer:
         from urllib3 import Timeout
         from urllib3 import exceptions as wrong
 
-        headers = {"accept": "application/json", "user-agent": f"calico-debug/{__version__}"}
+        headers = {**HEADERS, "user-agent": f"calico-debug/{__version__}"}
         token = self._configuration.auth_settings().get("BearerToken")
         if token and token.get("value"):
             headers["authorization"] = str(token["value"]).strip()
@@ -198,7 +201,7 @@ def _body(response: BaseHTTPResponse) -> bytes:
     ends, size, chunks = time.monotonic() + ANSWER_SECONDS, 0, []
     complete = False
     try:
-        for chunk in response.stream(CHUNK):
+        for chunk in response.stream(CHUNK, decode_content=True):
             size += len(chunk)
             if size > ANSWER_BYTES:
                 raise EvidenceError(

@@ -17,12 +17,15 @@ import yaml
 
 @dataclass(frozen=True)
 class Answer:
-    """``promised`` is the Content-Length when it is not the body's, so that the answer breaks off."""
+    """``promised`` is the Content-Length when it is not the body's, so that the answer breaks off. A ``chunked`` answer
+    has none.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     promised: int | None = None
+    chunked: bool = False
 
 
 Route = Answer | list[Answer] | Callable[[dict[str, str]], Answer]
@@ -112,10 +115,12 @@ class FakeApiServer:
                 answer = fake._answer(parts.path, query)
                 self.send_response(answer.status)
                 length = len(answer.body) if answer.promised is None else answer.promised
-                for name, value in {"Content-Length": str(length), **answer.headers}.items():
+                framing = {"Transfer-Encoding": "chunked"} if answer.chunked else {"Content-Length": str(length)}
+                for name, value in {**framing, **answer.headers}.items():
                     self.send_header(name.replace("_", "-"), value)
                 self.end_headers()
-                self.wfile.write(answer.body)
+                body = b"%x\r\n%b\r\n0\r\n\r\n" % (length, answer.body) if answer.chunked else answer.body
+                self.wfile.write(body)
                 if answer.promised is not None:
                     self.close_connection = True
 

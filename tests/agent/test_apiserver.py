@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import stat
 from collections.abc import Callable
@@ -87,6 +88,20 @@ def test_answers_that_break_off(ask: Callable[..., Any]) -> None:
         with pytest.raises(EvidenceError, match=r"/y gave no complete answer \(.*\): try again"):
             ask(fake, "/y")
         assert fake.paths() == ["/x"] * 3 + ["/y"] * 3
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_answers_may_be_compressed(ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, chunked: bool) -> None:
+    packed = gzip.compress(b"[" + b"1," * 500_000 + b"1]")
+    with FakeApiServer({"/x": Answer(200, packed, {"Content-Encoding": "gzip"}, chunked=chunked)}) as fake:
+        assert len(ask(fake)) == 500_001
+        assert fake.asked[0][2]["accept-encoding"] == "gzip"
+        monkeypatch.setattr(module, "ANSWER_BYTES", 1 << 19)  # counted as it is unpacked
+        with pytest.raises(EvidenceError, match="more than 0 MiB"):
+            ask(fake)
+        fake.routes["/x"] = Answer(200, b"not packed", {"Content-Encoding": "gzip"})
+        with pytest.raises(EvidenceError, match="gave no complete answer"):
+            ask(fake)
 
 
 def test_answers_that_are_no_json(ask: Callable[..., Any]) -> None:

@@ -148,6 +148,12 @@ class Server:
         """Every request so far."""
         return [json.loads(line) for line in (self.directory / "audit.log").read_text().splitlines()]
 
+    def forget(self) -> None:
+        """Let etcd forget every earlier state, and with it the lists that are only half read."""
+        self.create("/api/v1/namespaces/default/configmaps", {"metadata": {"generateName": "later-"}})
+        revision = json.loads(fetch(f"{self.etcd}/v3/kv/range", b'{"key":"Zm9v"}', method="POST"))["header"]["revision"]
+        fetch(f"{self.etcd}/v3/kv/compaction", json.dumps({"revision": revision}).encode(), method="POST")
+
     def token(self, namespace: str, account: str) -> str:
         """A token of a service account, made for this test."""
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}

@@ -118,6 +118,24 @@ def test_pages_make_the_same_list(server: Server, account: str) -> None:
     assert len(continued) >= 6
 
 
+def test_a_list_that_is_forgotten_between_pages(server: Server, account: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, expected = cluster(account, page=3), cluster(account).read("pods.json")
+    api = live._server
+    ask_server, queries = api.get, []
+
+    def forgetful(path: str, query: Any = None) -> Any:
+        queries.append(dict(query or {}))
+        answer = ask_server(path, query)
+        if len(queries) == 1:
+            server.forget()
+        return answer
+
+    live.check()
+    monkeypatch.setattr(api, "get", forgetful)
+    assert live.read("pods.json") == expected
+    assert [sorted(query) for query in queries] == [["limit"], ["continue", "limit"], []]
+
+
 def ask(tracer: EvidenceTracer, probe: dict[str, Any]) -> FlowExplanation:
     return tracer.trace(Question(probe["src"], f"{probe['dst_ip']}:{probe['dport']}", probe["proto"]))
 
