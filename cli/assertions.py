@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from calico_debug.cli.environment import Environment, Place, Question, Tracer
+from calico_debug.cli.environment import Environment, Question, Tracer
 from calico_debug.cli.errors import describe
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.errors import EvidenceError, UsageError
+from calico_debug.cli.options import checked_place, cluster_options
+from calico_debug.errors import EvidenceError
 from calico_debug.model.assertion import Expectation, Outcome
 
 FORMATS = ("text", "json", "junit")
@@ -44,27 +45,19 @@ EXIT_CODES = {
     "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
 )
 @click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@cluster_options
 @click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer.")
 @click.pass_obj
-def assertions(
-    environment: Environment,
-    /,
-    file: str,
-    bundle: str | None,
-    node: str | None,
-    namespace: str | None,
-    output: str,
-) -> int:
+def assertions(environment: Environment, /, file: str, output: str, **place: str | None) -> int:
     """Check a file of assertions."""
     from calico_debug.cli.render.assertions import RENDERERS
     from calico_debug.decode.assertions import decode_assertions
     from calico_debug.explain.assertions import worst
 
-    if bundle is not None and node is not None:
-        raise UsageError("--node names the node that is read live: leave it out, a bundle names its nodes")
+    where = checked_place(**place)
     wanted = decode_assertions(_read(environment, file), "the standard input" if file == "-" else file)
-    tracer = environment.open_tracer(Place(bundle=bundle, namespace=namespace, node=node), environment.platform)
+    tracer = environment.open_tracer(where, environment.platform)
     outcomes = [_check(tracer, expectation) for expectation in wanted]
     environment.stdout.write(RENDERERS[output](outcomes))
     return EXIT_CODES[worst(outcomes)]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calico_debug.cli.environment import Environment, Place
+from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import cluster_options, contradictions
+from calico_debug.cli.options import checked_place, cluster_options
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import EvidenceError, UsageError
 
@@ -37,16 +37,7 @@ HELP = """Say which policy a chain is, and which chains a policy has.
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(("text", "json")), default="text", help="The form of the answer.")
 @click.pass_obj
-def chain(
-    environment: Environment,
-    /,
-    name: str,
-    bundle: str | None,
-    node: str | None,
-    kubeconfig: str | None,
-    context: str | None,
-    output: str,
-) -> int:
+def chain(environment: Environment, /, name: str, output: str, **place: str | None) -> int:
     """Look a chain or a policy up."""
     import json
 
@@ -55,9 +46,7 @@ def chain(
     from calico_debug.state.cluster import load_cluster
     from calico_debug.state.node import NodeState
 
-    contradictions({"--bundle": bundle, "--node": node, "--kubeconfig": kubeconfig, "--context": context})
-    place = Place(bundle=bundle, node=node, kubeconfig=kubeconfig, context=context)
-    source = open_source(place, environment.platform)
+    source = open_source(checked_place(**place), environment.platform)
     states = {each: NodeState(source.node(each)) for each in source.nodes()}
     cluster = load_cluster(source)
     try:

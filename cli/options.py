@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from calico_debug.cli.environment import Place
 from calico_debug.errors import UsageError
 
 FORMATS = ("text", "wide", "json", "yaml", "jsonl")
@@ -98,6 +99,19 @@ def contradictions(given: Mapping[str, str | None]) -> None:
         if first is not None and second is not None and conflict.value in (None, second):
             value = f" {conflict.value}" if conflict.value else ""
             raise UsageError(f"{conflict.first} and {conflict.second}{value} contradict each other: {conflict.remedy}")
+
+
+def checked_place(
+    *,
+    bundle: str | None,
+    node: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+    namespace: str | None = None,
+) -> Place:
+    """Where these options say that evidence is. Raises `UsageError` when they contradict each other."""
+    contradictions({"--bundle": bundle, "--node": node, "--kubeconfig": kubeconfig, "--context": context})
+    return Place(bundle, namespace, node, kubeconfig, context)
 
 
 def check(options: TraceOptions) -> None:
