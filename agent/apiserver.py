@@ -47,6 +47,10 @@ class UnusableServerError(EvidenceError):
     """The server cannot be asked anything: not reached, not trusted, or it does not accept the credentials."""
 
 
+class SilentServerError(EvidenceError):
+    """The server did not answer one question in time; it may answer others."""
+
+
 class Refusal(Exception):  # noqa: N818 - the server's answer, not a failure of ours
     """An answer other than 200. ``message`` is the server's own."""
 
@@ -73,8 +77,8 @@ class ApiServer:
         self._pool = RESTClientObject(self._configuration).pool_manager
 
     def get(self, path: str, query: Mapping[str, str | int] | None = None) -> Any:
-        """The JSON document at a path. Raises `Refusal` for an answer that is none, `UnusableServerError` and
-        `EvidenceError`.
+        """The JSON document at a path. Raises `Refusal` for an answer that is none, `UnusableServerError`,
+        `SilentServerError` and `EvidenceError`.
         """
         reason = ""
         for attempt in range(ATTEMPTS):
@@ -130,6 +134,8 @@ class ApiServer:
             ) from error
         except (wrong.LocationValueError, wrong.URLSchemeUnknown, wrong.InvalidHeader, ValueError) as error:
             raise UnusableServerError(f"cannot ask {server} ({_short(error)}): check {place}") from error
+        except wrong.ReadTimeoutError as error:
+            raise SilentServerError(f"{server}{path} did not answer within {READ_SECONDS:g} s: try again") from error
         except wrong.HTTPError as error:
             raise Broken(_short(error)) from error
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from calico_debug.agent.apiserver import ApiServer, Refusal, UnusableServerError
+from calico_debug.agent.apiserver import ApiServer, Refusal, SilentServerError, UnusableServerError
 from calico_debug.agent.kubeconfig import ClusterAccess
 from calico_debug.decode.policies import CALICO_GROUPS
 from calico_debug.errors import EvidenceError, MissingEvidence
@@ -60,6 +60,9 @@ PAGE = 500
 """Objects asked for at once, as kubectl does."""
 
 MAX_PAGES = 10_000
+
+SILENCES = 2
+"""Questions without an answer after which a server is asked no more."""
 
 FORBIDDEN, NOT_FOUND, GONE = 403, 404, 410
 ROLE = "ClusterRole calico-debug (daemonset/rbac.yaml)"
@@ -127,6 +130,7 @@ class LiveCluster:
         self._access = access
         self._page = page
         self._unusable = ""
+        self._silences = 0
 
     @property
     def origin(self) -> str:
@@ -163,6 +167,11 @@ class LiveCluster:
             return _as_kubectl(found)
         except UnusableServerError as error:
             self._unusable = str(error)
+            raise
+        except SilentServerError as error:
+            self._silences += 1
+            if self._silences == SILENCES:
+                self._unusable = str(error)
             raise
         except Refusal as error:
             raise _refused(listing, error, self.origin) from error

@@ -24,6 +24,9 @@ IN_CLUSTER = "this cluster"
 LISTS = (("clusters", "cluster"), ("contexts", "context"), ("users", "user"))
 """The lists of a kubeconfig and the key of each entry's content."""
 
+IMPERSONATION = frozenset({"as", "as-uid", "as-groups", "as-user-extra"})
+"""Fields of a user that the client library passes over: it would ask with other rights than kubectl."""
+
 Entries = Mapping[str, Mapping[str, Any]]
 
 
@@ -102,7 +105,13 @@ def _access(files: Sequence[Path], entries: Mapping[str, Entries], context: str,
     server = entries["clusters"][cluster].get("server")
     if not isinstance(server, str) or not server.startswith(("https://", "http://")):
         raise EvidenceError(f"cluster {cluster!r} of {shown} has no server's address: correct its field server")
-    plugin = entries["users"].get(user, {}).get("exec")
+    account = entries["users"].get(user, {})
+    if foreign := sorted(IMPERSONATION & account.keys()):
+        raise EvidenceError(
+            f"user {user!r} of {shown} acts as somebody else ({', '.join(foreign)}), which is not supported: choose "
+            "another with --context"
+        )
+    plugin = account.get("exec")
     hint = plugin.get("installHint") if isinstance(plugin, dict) else None
     return ClusterAccess(
         server=server.rstrip("/"),

@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from calico_debug.agent import apiserver as module
-from calico_debug.agent.apiserver import ATTEMPTS, LONGEST_PAUSE, PAUSES, ApiServer, Refusal, UnusableServerError
+from calico_debug.agent.apiserver import (
+    ATTEMPTS,
+    LONGEST_PAUSE,
+    PAUSES,
+    ApiServer,
+    Refusal,
+    SilentServerError,
+    UnusableServerError,
+)
 from calico_debug.agent.kubeconfig import ClusterAccess, find_access
 from calico_debug.errors import EvidenceError
 from tests.agent.fake_api_server import Answer, FakeApiServer, document, failure, kubeconfig
@@ -130,7 +138,7 @@ def test_silence_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "READ_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = ApiServer(access(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"), Pauses())
-        with pytest.raises(EvidenceError, match=r"gave no complete answer \(.*timed out.*\): try again"):
+        with pytest.raises(SilentServerError, match=r"/x did not answer within 0\.05 s: try again"):
             server.get("/x")
 
 

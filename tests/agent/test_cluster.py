@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -256,6 +257,23 @@ def test_credentials_that_expire_meanwhile(tmp_path: Path) -> None:
             with pytest.raises(EvidenceError, match=r"does not accept the credentials .*\(expired\)"):
                 live.read(file)
         assert fake.paths() == ["/apis", "/api/v1/pods"]
+
+
+def test_a_server_that_stays_silent_is_not_asked_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calico_debug.agent.apiserver.READ_SECONDS", 0.05)
+    released = threading.Event()
+
+    def silent(_: dict[str, str]) -> Answer:
+        released.wait(30)
+        return listed("Some")
+
+    routes = NO_GROUPS | {f"/api/v1/{plural}": silent for plural in RESOURCES[""]}
+    with serving(tmp_path, routes) as (fake, live):
+        for file in ("pods.json", "nodes.json", "services.json"):
+            with pytest.raises(EvidenceError, match=r"did not answer within 0\.05 s"):
+                live.read(file)
+        assert fake.paths() == ["/apis", "/api/v1/pods", "/api/v1/nodes"]
+        released.set()
 
 
 def test_answers_to_discovery_that_make_no_sense(tmp_path: Path) -> None:

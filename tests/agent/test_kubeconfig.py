@@ -148,6 +148,18 @@ def test_files_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> N
     assert str(file) in str(caught.value)
 
 
+def test_a_user_that_acts_as_somebody_else(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "as",
+        contexts={"a": {"cluster": "c", "user": "u"}},
+        clusters={"c": {"server": "https://c"}},
+        users={"u": {"token": "t", "as": "viewer"}},
+        current_context="a",
+    )
+    with pytest.raises(EvidenceError, match=r"user 'u' of .*as acts as somebody else \(as\), which is not supported"):
+        find_access(str(file), variables={})
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match=r"cannot read kubeconfig .*missing: No such file"):
         find_access(str(tmp_path / "missing"), variables={})

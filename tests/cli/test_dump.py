@@ -109,6 +109,22 @@ def test_a_truncated_dump_is_one_line(bundle: Path) -> None:
     assert "map-cali_v4_ct4.json" in ran.err
 
 
+def test_lists_that_cannot_be_read_are_said(bundle: Path) -> None:
+    (bundle / "cluster").mkdir()
+    (bundle / "cluster" / "pods.json").write_text("{")
+    ran = run("conntrack", "--bundle", str(bundle))
+    assert ran.code == 0
+    assert ran.err.startswith("warning: cluster/pods.json of ")
+    assert "is not complete JSON" in ran.err
+
+
+@pytest.mark.parametrize("option", ["--kubeconfig", "--context"])
+def test_a_bundle_has_its_own_cluster(bundle: Path, option: str) -> None:
+    ran = run("nat", "--bundle", str(bundle), option, "x")
+    assert ran.code == 2
+    assert f"--bundle and {option} contradict each other: a bundle has the objects of its cluster" in ran.err
+
+
 def test_the_page() -> None:
     listed, common, special = tables(section("cli.md", "What eBPF maps hold"))
     assert [(code(row[0]), row[1]) for row in listed] == [

@@ -14,6 +14,7 @@ from tests.explain.world import (
     World,
     decided,
     endpoint,
+    objects,
     pod_address,
     policy,
     told,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     pass
 
 
+SLICES = "endpointslices.discovery.k8s.io.json"
 ALIVE = (
     "tcp      6 86000 ESTABLISHED src=10.244.1.1 dst=10.244.1.2 sport=40000 dport=8080 "
     "src=10.244.1.2 dst=10.244.1.1 sport=8080 dport=40000 [ASSURED] mark=0 use=1\n"
@@ -146,3 +148,15 @@ def test_a_flow_reads_only_what_it_needs() -> None:
     again = len(world.source.node("n1").reads)
     world.ask("10.244.1.1", "10.244.1.2:80")
     assert len(world.source.node("n1").reads) == again
+
+
+def test_lists_that_cannot_be_read_are_findings() -> None:
+    node = guarded(1, 2)
+    world = World(node, cluster={**objects([node]), SLICES: "{", "services.json": '{"items": [{"spec": {}}]}'})
+    answer = world.ask("11:40001", "12:8080")
+    assert answer.verdict == "denied"
+    found = {(f.severity, f.message.split(" (")[0]) for f in answer.findings if "cluster/" in f.message}
+    assert found >= {
+        ("warning", f"cluster/{SLICES} of memory is not complete JSON"),
+        ("info", "cluster/services.json of memory: object 0"),
+    }
