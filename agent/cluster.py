@@ -13,48 +13,11 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from calico_debug.agent.apiserver import ApiServer, Refusal, SilentServerError, UnusableServerError
+from calico_debug.agent.cluster_resources import ASSUMED, RESOURCES, SLICES, TIER_LABEL, TIERED, Listing
 from calico_debug.agent.kubeconfig import ClusterAccess
 from calico_debug.decode.policies import CALICO_GROUPS
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.contents import CLUSTER_FILES
-
-SLICES = "discovery.k8s.io"
-
-CALICO_RESOURCES = (
-    "tiers",
-    "networkpolicies",
-    "globalnetworkpolicies",
-    "stagednetworkpolicies",
-    "stagedglobalnetworkpolicies",
-    "stagedkubernetesnetworkpolicies",
-    "networksets",
-    "globalnetworksets",
-    "hostendpoints",
-    "ippools",
-)
-
-RESOURCES: Mapping[str, tuple[str, ...]] = {
-    "": ("pods", "services", "nodes", "namespaces", "serviceaccounts", "endpoints"),
-    SLICES: ("endpointslices",),
-    "networking.k8s.io": ("networkpolicies",),
-    "policy.networking.k8s.io": (
-        "clusternetworkpolicies",
-        "adminnetworkpolicies",
-        "baselineadminnetworkpolicies",
-    ),
-    **dict.fromkeys(CALICO_GROUPS, CALICO_RESOURCES),
-}
-"""What is ever read, by API group ("" is the core group). daemonset/rbac.yaml grants the same, a test compares."""
-
-TIERED = frozenset({"networkpolicies", "globalnetworkpolicies", "stagednetworkpolicies", "stagedglobalnetworkpolicies"})
-"""Of these Calico's API server leaves out, in silence, what is in tiers that the user may not get (v3.30 to v3.32,
-apiserver/pkg/registry/projectcalico/util/rbac.go). Asked for tiers by their names it says so.
-"""
-
-TIER_LABEL = "projectcalico.org/tier"
-
-ASSUMED: Mapping[str, str] = {SLICES: "v1", "networking.k8s.io": "v1", "crd.projectcalico.org": "v1"}
-"""Versions to try where the server does not say which it has."""
 
 PAGE = 500
 """Objects asked for at once, as kubectl does."""
@@ -101,25 +64,6 @@ class UnusableCluster:
     def read(self, file: str) -> bytes:  # noqa: ARG002 - no list can be read
         """See `ClusterReader`."""
         raise EvidenceError(self.problem)
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Where a list is served."""
-
-    group: str
-    version: str
-    plural: str
-
-    @property
-    def resource(self) -> str:
-        """As kubectl and roles name it: ``pods``, ``tiers.projectcalico.org``."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
-
-    @property
-    def path(self) -> str:
-        """The path of the list over all namespaces."""
-        return f"/apis/{self.group}/{self.version}/{self.plural}" if self.group else f"/api/v1/{self.plural}"
 
 
 class LiveCluster:

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
 from calico_debug.agent import cluster as module
-from calico_debug.agent.cluster import RESOURCES, TIERED, LiveCluster, UnusableCluster
+from calico_debug.agent.cluster import LiveCluster, UnusableCluster
+from calico_debug.agent.cluster_resources import RESOURCES
 from calico_debug.agent.evidence import ClusterSource, LiveSource
 from calico_debug.agent.kubeconfig import find_access
-from calico_debug.decode.policies import POLICY_SOURCES
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.state.cluster import load_cluster
 from tests.agent.fake_api_server import (
@@ -30,10 +29,8 @@ from tests.agent.fake_api_server import (
     named,
     resources,
 )
-from tests.docs.markdown import section, tables
 
 NO_GROUPS = {"/apis": groups()}
-ROLE = Path(__file__).parents[2] / "daemonset" / "rbac.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -321,46 +318,6 @@ def test_tiers_that_are_kept_from_the_user(tmp_path: Path) -> None:
         with pytest.raises(EvidenceError, match="a tier of cluster test has no name"):
             live.read(file)
         assert live.read("hostendpoints.projectcalico.org.json")
-
-
-# ------------------------------------------------------------------------------------------------ tables and the role
-
-
-def test_the_role_grants_what_is_read_and_no_more() -> None:
-    account, role, binding = yaml.safe_load_all(ROLE.read_text())
-    assert binding["roleRef"]["name"] == role["metadata"]["name"]
-    assert binding["subjects"][0]["name"] == account["metadata"]["name"]
-    granted: dict[str, set[str]] = {}
-    others = set()
-    for rule in role["rules"]:
-        for group in rule["apiGroups"]:
-            for resource in rule["resources"]:
-                if rule["verbs"] == ["list"]:
-                    granted.setdefault(group, set()).add(resource)
-                else:
-                    others.add((group, resource, *rule["verbs"]))
-    pseudo = {f"tier.{plural}" for plural in TIERED}
-    assert granted.pop("projectcalico.org") == {*RESOURCES["projectcalico.org"], *pseudo}
-    assert granted == {group: set(plurals) for group, plurals in RESOURCES.items() if group != "projectcalico.org"}
-    assert others == {("projectcalico.org", "tiers", "get")}
-    assert not [plural for plurals in RESOURCES.values() for plural in plurals if "secret" in plural]
-
-
-def test_the_page_lists_what_is_read() -> None:
-    rows = tables(section("cli.md", "A live cluster"))[0]
-    found = {}
-    for groups_cell, plurals in rows:
-        for group in groups_cell.split(", "):
-            found[group.strip("`")] = tuple(plural.strip("`") for plural in plurals.split(", "))
-    assert found == dict(RESOURCES)
-
-
-def test_everything_a_bundle_may_hold_is_read() -> None:
-    known = {
-        f"{plural}.{group}.json" if group else f"{plural}.json" for group in RESOURCES for plural in RESOURCES[group]
-    }
-    assert {row[0].strip("`") for row in tables(section("bundle.md", "cluster/"))[0]} <= known
-    assert {file for source in POLICY_SOURCES for file in source.files} <= known
 
 
 def test_a_configuration_that_cannot_be_used() -> None:

@@ -45,6 +45,10 @@ def unavailable() -> str:
     return f"not installed: {', '.join(missing)}" if missing else ""
 
 
+class EndedError(RuntimeError):
+    """A server ended while it was waited for."""
+
+
 class Server:
     """etcd and a kube-apiserver, with RBAC, in a directory that keeps their logs."""
 
@@ -52,11 +56,17 @@ class Server:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.processes: list[subprocess.Popen[bytes]] = []
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
+        for last in (False, False, True):
+            try:
+                self._start()
+                break
+            except EndedError:  # another program may have taken a port meanwhile
+                self.stop()
+                if last:
+                    raise
+            except BaseException:
+                self.stop()
+                raise
 
     def _start(self) -> None:
         client, peer, secure = free_ports(3)
@@ -66,7 +76,7 @@ class Server:
         peers = f"http://127.0.0.1:{peer}"
         self._run(
             "etcd",
-            *("etcd", "--data-dir", self.directory / "etcd"),
+            *("etcd", "--data-dir", self.directory / f"etcd-{client}"),
             *("--listen-client-urls", self.etcd, "--advertise-client-urls", self.etcd),
             *("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers),
             *("--initial-cluster", f"default={peers}", "--unsafe-no-fsync"),
@@ -96,7 +106,8 @@ class Server:
 
     def stop(self) -> None:
         """End what was started, the last first."""
-        for process in reversed(self.processes):
+        while self.processes:
+            process = self.processes.pop()
             process.terminate()
             try:
                 process.wait(10)
@@ -117,7 +128,7 @@ class Server:
                 ended = self.processes[-1].wait(TICK)
             except subprocess.TimeoutExpired:
                 continue
-            raise RuntimeError(f"waiting until {what}: a server ended with {ended}; its log is in {self.directory}")
+            raise EndedError(f"waiting until {what}: a server ended with {ended}; its log is in {self.directory}")
         raise RuntimeError(f"{what}: not within {START_SECONDS:g} s; logs are in {self.directory}")
 
     # ------------------------------------------------------------------------------------------------- the client

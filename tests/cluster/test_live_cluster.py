@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from calico_debug.agent.cluster import RESOURCES, LiveCluster
+from calico_debug.agent.cluster import LiveCluster
+from calico_debug.agent.cluster_resources import RESOURCES
 from calico_debug.agent.evidence import ClusterSource
 from calico_debug.agent.kubeconfig import find_access
 from calico_debug.cli.environment import Question
