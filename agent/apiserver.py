@@ -69,8 +69,12 @@ class ApiServer:
 
         ``pause`` waits for some seconds.
         """
-        from kubernetes.client.rest import RESTClientObject
-
+        try:
+            from kubernetes.client.rest import RESTClientObject
+        except ImportError as error:
+            raise UnusableServerError(
+                f"reading {access.origin} needs the Python package kubernetes ({error}): install calico-debug anew"
+            ) from error
         self._access = access
         self._pause = pause
         self._configuration = _configuration(access)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,9 @@ def test_a_kubeconfig_is_not_written_to(ask: Callable[..., Any], tmp_path: Path)
         ask(fake, token="abc")
         assert (tmp_path / "kubeconfig").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["kubeconfig"]
+
+
+def test_the_client_library_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes.client.rest", None)
+    with pytest.raises(UnusableServerError, match=r"cluster test needs the Python package kubernetes \(.*\): install"):
+        ApiServer(access(tmp_path, "https://127.0.0.1:1"))
