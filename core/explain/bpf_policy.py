@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from calico_debug.model.bytecode import Section
-    from calico_debug.walk.bpf_datapath import BpfDatapath, PolicyResult
+    from calico_debug.walk.bpf_datapath import BpfDatapath
+    from calico_debug.walk.bpf_outcomes import PolicyResult
     from calico_debug.walk.bpf_policy import Hit
 
 PROFILE = "Profile"

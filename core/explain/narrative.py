@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from calico_debug.explain.attribution import NamedPolicy
-    from calico_debug.walk.bpf_datapath import PolicyResult
+    from calico_debug.walk.bpf_outcomes import PolicyResult
     from calico_debug.walk.context import Denial, Event
     from calico_debug.walk.journey import Journey, Leg
     from calico_debug.walk.node import NodeWalker

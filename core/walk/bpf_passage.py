@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.model.routing import address_from_int
 from calico_debug.walk import hooks
-from calico_debug.walk.bpf_datapath import (
+from calico_debug.walk.bpf_addresses import is_neighbour_discovery
+from calico_debug.walk.bpf_outcomes import (
     BYPASS,
     EGRESS,
     INGRESS,
@@ -19,7 +20,6 @@ from calico_debug.walk.bpf_datapath import (
     Backend,
     Onwards,
     Refusal,
-    is_neighbour_discovery,
 )
 from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated, Undecided
 from calico_debug.walk.node import DELIVERED, DENIED, SENT, Gone, Passage
@@ -59,9 +59,9 @@ class BpfPassage(Passage):
     def _receive(self) -> Pass:
         packet = self._packet
         packet.incoming, packet.outgoing = self._interface(self._arrived), None
-        if not self._datapath.attached(self._arrived, INGRESS):
+        if not self._datapath.hooks.attached(self._arrived, INGRESS):
             return super()._receive()
-        if self._datapath.runs_xdp(self._arrived):
+        if self._datapath.hooks.runs_xdp(self._arrived):
             raise Undecided(
                 f"{self._arrived} of {self._walker.name} runs an XDP program of untracked policy: not walked yet"
             )
@@ -112,21 +112,21 @@ class BpfPassage(Passage):
     def _enter(self) -> Onwards:
         """The program at tc ingress."""
         packet, datapath = self._packet, self._datapath
-        workload = datapath.is_workload(self._arrived)
+        workload = datapath.hooks.is_workload(self._arrived)
         self._track()
         if self._joined():
             return self._join()
-        if not workload and datapath.without_policy(packet):
+        if not workload and datapath.addresses.without_policy(packet):
             packet.mark = SEEN
             return Onwards.STACK
         backend = self._translate_service()
         self._check_reverse_path(workload)
-        to_host = datapath.is_host(packet.family, packet.destination)
-        if flag := datapath.blackholed(packet):
+        to_host = datapath.addresses.is_host(packet.family, packet.destination)
+        if flag := datapath.addresses.blackholed(packet):
             answer = "" if flag == "blackhole-drop" else "port-unreachable"
             self._lose("service-loop", "the destination is in a service range and no service took it", answer)
         neighbour = is_neighbour_discovery(packet)
-        if not workload and to_host and datapath.failsafe(packet, outbound=False):
+        if not workload and to_host and datapath.addresses.failsafe(packet, outbound=False):
             self._trace.events.append(PassedUnasked("failsafe", "ingress"))
         elif not neighbour:
             self._ask_policy(self._arrived, INGRESS)
@@ -143,10 +143,10 @@ class BpfPassage(Passage):
         if workload and backend is not None and packet.source == packet.destination:
             packet.mark = MASQUERADE_SELF
             return Onwards.STACK
-        if workload and datapath.leaves_pools(packet, self._arrived):
+        if workload and datapath.addresses.leaves_pools(packet, self._arrived):
             packet.mark = NAT_OUT
             return Onwards.STACK
-        if neighbour or datapath.needs_host_routing(packet, workload, backend is not None):
+        if neighbour or datapath.addresses.needs_host_routing(packet, workload, backend is not None):
             packet.mark = SKIP_FIB
             return Onwards.STACK
         return Onwards.FORWARD
@@ -154,11 +154,11 @@ class BpfPassage(Passage):
     def _check_reverse_path(self, workload: bool) -> None:
         packet, datapath, arrived = self._packet, self._datapath, self._arrived
         if workload:
-            failure = datapath.reverse_path_failure(packet, arrived)
+            failure = datapath.addresses.reverse_path_failure(packet, arrived)
         else:
             back = self._router.look_up(Question(packet.family, packet.source, packet.destination, 0, arrived))
             way_back = back.interface if back is not None and back.type == "unicast" else None
-            failure = datapath.host_reverse_path_failure(packet, arrived, way_back)
+            failure = datapath.addresses.host_reverse_path_failure(packet, arrived, way_back)
         if failure:
             self._lose("rpf", failure)
 
@@ -173,27 +173,27 @@ class BpfPassage(Passage):
         assert tracking is not None
         self._apply(tracking, "dst", None)
         packet.mark = SEEN
-        return Onwards.STACK if self._datapath.is_host(packet.family, packet.destination) else Onwards.FORWARD
+        return Onwards.STACK if self._datapath.addresses.is_host(packet.family, packet.destination) else Onwards.FORWARD
 
     def _exit(self, interface: str) -> None:
         """The program at tc egress."""
         packet, datapath = self._packet, self._datapath
-        if not datapath.attached(interface, EGRESS) or self._joined() or is_neighbour_discovery(packet):
+        if not datapath.hooks.attached(interface, EGRESS) or self._joined() or is_neighbour_discovery(packet):
             return
         if isinstance(packet.mark, int) and packet.mark & BYPASS == BYPASS:
             return  # another program has approved it: the marks for masquerading have these bits too
-        own = datapath.is_host(packet.family, packet.source)
-        if datapath.is_workload(interface):
+        own = datapath.addresses.is_host(packet.family, packet.source)
+        if datapath.hooks.is_workload(interface):
             seen = isinstance(packet.mark, int) and packet.mark & SEEN
             if own and not seen:
                 return  # a node's traffic to its own pods is never policed
-        elif datapath.without_policy(packet) or (own and datapath.failsafe(packet, outbound=True)):
+        elif datapath.addresses.without_policy(packet) or (own and datapath.addresses.failsafe(packet, outbound=True)):
             return
         self._ask_policy(interface, EGRESS)
 
     def _translate_service(self) -> Backend | None:
         packet = self._packet
-        found = self._datapath.translate(packet, self._chooser)
+        found = self._datapath.services.translate(packet, self._chooser)
         if isinstance(found, Refusal):
             self._lose(found.reason, found.detail, "port-unreachable" if found.active else "")
         if found is None:
@@ -212,15 +212,15 @@ class BpfPassage(Passage):
     def _translate_own(self, way: Way) -> Way:
         """The host's own packet to a service: at the device that such packets are routed through, or on the way out."""
         packet, datapath = self._packet, self._datapath
-        service_device = datapath.is_service_device(way.interface)
-        if not datapath.attached(way.interface, EGRESS) and not service_device:
+        service_device = datapath.hooks.is_service_device(way.interface)
+        if not datapath.hooks.attached(way.interface, EGRESS) and not service_device:
             return way
         packet.incoming = None
         if self._translate_service() is None:
             return way
         moved = self._decided(self._found(self._router.look_up(self._question(LOOPBACK), self._chooser)))
         packet.outgoing = self._interface(moved.interface)
-        if not service_device and datapath.is_workload(moved.interface):
+        if not service_device and datapath.hooks.is_workload(moved.interface):
             # tc.c, "NP redir on HEP": past the host endpoint's policy, and marked so that the pod's own is asked.
             packet.mark = SEEN
         return moved

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from calico_debug.model.nft import Chain, Reject, Rule, Verdict
     from calico_debug.model.routing import Route
     from calico_debug.model.values import Partial, Value
-    from calico_debug.walk.bpf_datapath import PolicyResult
+    from calico_debug.walk.bpf_outcomes import PolicyResult
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.packet import Ends, Packet, Tracking
 

@@ -13,7 +13,8 @@ from calico_debug.model.explanation import PolicyRef, RuleRef
 from calico_debug.policy.identity import policy_index
 from calico_debug.policy.rule_ids import end_of_tier_id, rule_id
 from calico_debug.state.dataplane import EBPF
-from calico_debug.walk.bpf_datapath import BpfDatapath, PolicyResult
+from calico_debug.walk.bpf_datapath import BpfDatapath
+from calico_debug.walk.bpf_outcomes import PolicyResult
 from calico_debug.walk.bpf_policy import Hit, PolicyRun, Verdict
 from tests.explain.world import decided
 from tests.walk.recorded_bpf import CUSTOMER, SUMMARY, RecordedCluster

@@ -13,7 +13,7 @@ from calico_debug.explain.engine import Engine
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.model.explanation import REASONS
 from calico_debug.state.resolve import Resolver
-from calico_debug.walk.bpf_datapath import EGRESS, PolicyResult
+from calico_debug.walk.bpf_outcomes import EGRESS, PolicyResult
 from calico_debug.walk.choices import Chooser, explore
 from calico_debug.walk.context import PolicyRan
 from calico_debug.walk.journey import Journey, Opening, _Trip, opening_packet

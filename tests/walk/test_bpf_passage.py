@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from calico_debug.model.conntrack import STATE_BITS
-from calico_debug.walk.bpf_datapath import MASQUERADE_SELF, NAT_OUT, SEEN
+from calico_debug.walk.bpf_outcomes import MASQUERADE_SELF, NAT_OUT, SEEN
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated, Unrouted
 from calico_debug.walk.node import DELIVERED, DENIED, LOST, SENT, Pass

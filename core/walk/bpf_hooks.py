@@ -1,0 +1,81 @@
+"""Which programs of Calico's run at the interfaces of one node, and how they are set."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from calico_debug.model.bpf import TcGlobals
+from calico_debug.model.bpf_words import GLOBAL_FLAGS, names_of_bits
+
+if TYPE_CHECKING:
+    from calico_debug.model.bpf import InterfaceState
+    from calico_debug.model.bpf_objects import Attachment
+    from calico_debug.state.bpf_lookups import BpfLookups
+    from calico_debug.state.node import NodeState
+
+
+class InterfaceHooks:
+    """Interfaces as their programs see them."""
+
+    def __init__(self, state: NodeState, lookups: BpfLookups) -> None:
+        """Nothing is read before a packet needs it."""
+        self._state = state
+        self._lookups = lookups
+        self._attached: dict[tuple[str, str], Attachment | None] = {}
+
+    def attachment(self, interface: str, hook: str) -> Attachment | None:
+        """Calico's program at a tc hook of the interface, None without one."""
+        key = (interface, hook)
+        if key not in self._attached:
+            at_hook = [one for one in self._state.bpf.calico_attachments(interface) if one.hook == hook]
+            self._attached[key] = next((one for one in at_hook if one.mechanism in ("tcx", "clsact")), None)
+        return self._attached[key]
+
+    def attached(self, interface: str, hook: str) -> bool:
+        """Whether a program of Calico's runs at a tc hook of the interface."""
+        return self.attachment(interface, hook) is not None
+
+    def runs_xdp(self, interface: str) -> bool:
+        """Whether an XDP program of Calico's runs at the interface, as untracked policy of a host endpoint needs."""
+        return any(one.mechanism == "xdp" for one in self._state.bpf.calico_attachments(interface))
+
+    def index(self, name: str) -> int | None:
+        """The interface's number."""
+        link = self._state.interfaces.get(name)
+        return link.index if link is not None else None
+
+    def interface(self, name: str) -> InterfaceState | None:
+        """What the programs know of an interface."""
+        index = self.index(name)
+        return self._lookups.interfaces.get(index) if index is not None else None
+
+    def is_workload(self, name: str) -> bool:
+        """Whether a pod is behind the interface."""
+        known = self.interface(name)
+        return known is not None and known.workload
+
+    def is_service_device(self, name: str) -> bool:
+        """Whether it is the device that the host's own packets to services are routed to (bpfin.cali)."""
+        return self.index(name) in self._service_devices
+
+    @cached_property
+    def _service_devices(self) -> frozenset[int]:
+        reach = self._state.bpf.reach
+        found = (
+            getattr(settings, "nat_in_ifindex", 0)
+            for attachment in reach.attachments
+            for settings in reach.globals(attachment.program_id).values()
+        )
+        return frozenset(found) - {0}
+
+    def settings(self, interface: str, hook: str, family: int) -> TcGlobals | None:
+        """The settings of the program at a hook."""
+        attachment = self.attachment(interface, hook)
+        found = self._state.bpf.reach.globals(attachment.program_id).get(family) if attachment else None
+        return found if isinstance(found, TcGlobals) else None
+
+    def words(self, interface: str, hook: str, family: int) -> tuple[str, ...]:
+        """Words for the flags of the program at a hook."""
+        found = self.settings(interface, hook, family)
+        return names_of_bits(found.flags, GLOBAL_FLAGS) if found is not None else ()

@@ -1,0 +1,86 @@
+"""Service translation as the programs do it, from the NAT maps of one node.
+
+Sources: felix/bpf-gpl/nat_lookup.h (calico_nat_lookup) and maglev.h of v3.28 to v3.32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calico_debug.model.routing import address_from_int
+from calico_debug.walk.bpf_outcomes import Backend, Refusal
+from calico_debug.walk.choices import Kind
+from calico_debug.walk.packet import PORT_PROTOCOLS
+
+if TYPE_CHECKING:
+    from calico_debug.model.bpf import FrontendTarget
+    from calico_debug.state.bpf_lookups import BpfLookups
+    from calico_debug.walk.bpf_addresses import Addresses
+    from calico_debug.walk.bpf_hooks import InterfaceHooks
+    from calico_debug.walk.choices import Chooser
+    from calico_debug.walk.packet import Packet
+
+
+class Services:
+    """The services that packets are sent to."""
+
+    def __init__(self, lookups: BpfLookups, hooks: InterfaceHooks, addresses: Addresses) -> None:
+        """Nothing is read before a packet needs it."""
+        self._lookups = lookups
+        self._hooks = hooks
+        self._addresses = addresses
+
+    def translate(self, packet: Packet, chooser: Chooser) -> Backend | Refusal | None:
+        """The backend that the NAT maps give for the packet's destination; None when it is no service."""
+        if packet.protocol not in PORT_PROTOCOLS or not isinstance(packet.dport, int):
+            return None
+        service = self._frontend(packet, packet.dport)
+        if service is None or "nat-exclude" in service.flag_words:
+            return None
+        destination = address_from_int(packet.family, packet.destination)
+        client = address_from_int(packet.family, packet.source)
+        shown = f"{destination} port {packet.dport}"
+        if service.blackhole:
+            return Refusal("source-ranges", f"service {shown} drops this client: its source ranges do not include it")
+        local_only = self._local_only(service.flag_words, packet)
+        count = service.local_count if local_only else service.count
+        if count == 0:
+            return Refusal("no-endpoints", f"the service at {shown} has no endpoints", active=True)
+        if service.affinity_timeout and (
+            stuck := self._lookups.affinity(packet.protocol, destination, packet.dport, client)
+        ):
+            why = f"service {shown} keeps {client} at a backend for {service.affinity_timeout} s, which may be over"
+            if count == 1 or chooser.choose(Kind.BACKEND, why, 2) == 0:
+                return self._backend(packet.family, int(stuck.backend_address), stuck.backend_port)
+        ordinal = chooser.choose(Kind.BACKEND, f"service {shown} has {count} backends", count) if count > 1 else 0
+        backend = self._lookups.backend(packet.family, service.service_id, ordinal)
+        if backend is None:
+            return Refusal("no-endpoints", f"backend {ordinal} of the service at {shown} is missing in the NAT map")
+        return self._backend(packet.family, int(backend.address), backend.port)
+
+    def _frontend(self, packet: Packet, port: int) -> FrontendTarget | None:
+        destination = address_from_int(packet.family, packet.destination)
+        client = address_from_int(packet.family, packet.source)
+        found = self._lookups.frontend(packet.protocol, destination, port, client)
+        if found is None and self._starts_here(packet) and self._addresses.is_node(packet.family, packet.destination):
+            # Traffic of this node to another node's port needs no detour: every node has an entry for any of them.
+            anywhere = address_from_int(packet.family, (1 << (32 if packet.family == 4 else 128)) - 1)
+            found = self._lookups.frontend(packet.protocol, anywhere, port, client)
+        return found
+
+    def _local_only(self, flags: tuple[str, ...], packet: Packet) -> bool:
+        outside = False
+        if not self._starts_here(packet):
+            source = self._addresses.route(packet.family, packet.source)
+            outside = source is None or not (source.has("host") or source.has("workload"))
+        return "external-local" in flags if outside else "internal-local" in flags
+
+    def _starts_here(self, packet: Packet) -> bool:
+        return packet.incoming is None or self._hooks.is_workload(packet.incoming.name)
+
+    def _backend(self, family: int, address: int, port: int) -> Backend:
+        route = self._addresses.route(family, address)
+        remote = route is not None and not route.has("local") and route.next_hop is not None
+        return Backend(
+            address, port, int(route.next_hop) if remote and route and route.next_hop else None, route is not None
+        )
