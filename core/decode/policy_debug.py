@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from calico_debug.decode.bpf_instructions import from_bytes, recorded_ids
 from calico_debug.decode.json_text import parse_json
+from calico_debug.decode.policy_clauses import read_clause, starts_clause, with_named_ports
 from calico_debug.errors import EvidenceError
-from calico_debug.model.bytecode import BytecodeError, PolicyDebug, Program, Section, SectionKind
+from calico_debug.model.bytecode import BytecodeError, Clause, PolicyDebug, Program, Section, SectionKind
 
 _NEW_PROGRAM: Final = re.compile(r"##### Start of program \d+ #####")
 _SPLIT: Final = "Splitting program after "
@@ -99,6 +100,9 @@ class _Reader:
         self.fields: dict[str, int] = {}
         self.sections: list[int | None] = []
         self.starts = [0]
+        self.clauses: dict[int, Clause] = {}
+        self._clause = 0
+        """Slot of the last clause."""
         self._tier = ""
         self._ended = -1
         """Number of the tier that ended last: Felix numbers the labels behind the ends so."""
@@ -161,6 +165,11 @@ class _Reader:
             self.rules[self._current] = replace(self.rules[self._current], match_id=int(found[1]))
         elif found := _IP_SET.search(comment):
             self.ip_sets[int(found[2], 16)] = found[1]
+        if starts_clause(comment):
+            self._clause = position
+            self.clauses[position] = read_clause(comment)
+        elif self._clause in self.clauses:
+            self.clauses[self._clause] = with_named_ports(self.clauses[self._clause], comment)
 
     def _rule(self, comment: str) -> None:
         found = _RULE.fullmatch(comment)
@@ -196,5 +205,6 @@ def _programs(slots: Sequence[_Slot], reader: _Reader, what: str) -> tuple[tuple
             if index is not None and index != _NOWHERE:
                 sections[offset] = reader.rules[index]
         targets = {offset: slot.target for offset, slot in enumerate(slots[start:end]) if slot.target}
-        programs.append(Program(instructions, "fd", f"{what}#{len(programs)}", sections, targets))
+        clauses = {slot - start: clause for slot, clause in reader.clauses.items() if start <= slot < end}
+        programs.append(Program(instructions, "fd", f"{what}#{len(programs)}", sections, targets, clauses))
     return tuple(programs), final

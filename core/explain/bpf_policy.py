@@ -55,7 +55,7 @@ def tell_policy(
     elif not steps:
         detail = result.run.detail or _UNEXPLAINED
         outcome = "allowed" if not result.denied else "denied"
-        steps.append(Step(node, _stage(result), outcome, detail, result.direction, hypothetical=hypothetical))
+        steps.append(Step(node, stage_of(result), outcome, detail, result.direction, hypothetical=hypothetical))
     last = steps[-1]
     decision = Decision(
         node,
@@ -71,7 +71,8 @@ def tell_policy(
     return PolicyTold(tuple(steps), decision)
 
 
-def _stage(result: PolicyResult) -> str:
+def stage_of(result: PolicyResult) -> str:
+    """The stage of its steps."""
     return "host" if result.host else result.direction
 
 
@@ -109,7 +110,7 @@ def _step(
 ) -> Step:
     section = hit.section
     evidence = _evidence(hit, datapath)
-    stage, direction = _stage(result), result.direction
+    stage, direction = stage_of(result), result.direction
     last = hit is result.run.hits[-1] and not _passed_everything(result)
     outcome = ("denied" if result.denied else "allowed") if last else "passed"
     if section is None:
@@ -127,18 +128,19 @@ def _step(
         ref = PolicyRef(PROFILE, section.name)
         detail = f"no tier decided; profile {section.name} {'allows' if outcome == 'allowed' else 'denies'}"
     else:
-        ref, rule = _policy(section, direction, family, index)
+        ref, rule = policy_and_rule(section, direction, family, index)
     return Step(node, stage, outcome, detail, direction, section.tier, ref, rule, evidence, hypothetical)
 
 
 def _asked(tier: str, result: PolicyResult, direction: str, family: int, index: PolicyIndex) -> list[PolicyRef]:
     """The policies of a tier that the program has rules of, in their order."""
     found = (one for one in result.rules if one.kind is SectionKind.RULE and one.tier == tier and one.owner != PROFILE)
-    return list(dict.fromkeys(_policy(one, direction, family, index)[0] for one in found))
+    return list(dict.fromkeys(policy_and_rule(one, direction, family, index)[0] for one in found))
 
 
-def _policy(section: Section, direction: str, family: int, index: PolicyIndex) -> tuple[PolicyRef, RuleRef]:
-    identity = _identity(section)
+def policy_and_rule(section: Section, direction: str, family: int, index: PolicyIndex) -> tuple[PolicyRef, RuleRef]:
+    """The policy and the rule that a section stands for; ``index`` counts the object's rules where that is known."""
+    identity = identity_of(section)
     found = index.find(identity) if identity is not None else None
     action = _ACTIONS.get(section.action, section.action)
     if identity is None:
@@ -152,7 +154,8 @@ def _policy(section: Section, direction: str, family: int, index: PolicyIndex) -
     return PolicyRef(identity.kind, name, identity.namespace), RuleRef(action, number)
 
 
-def _identity(section: Section) -> PolicyIdentity | None:
+def identity_of(section: Section) -> PolicyIdentity | None:
+    """Whose rule a section is, None if its name cannot be read."""
     if section.owner:
         kind = FELIX_KINDS.get(section.owner, section.owner)
         return PolicyIdentity(kind, section.namespace, section.name, section.tier)

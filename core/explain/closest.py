@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from calico_debug.explain.closest_words import Asked, Unmet, by_clause, rule_in_words
 from calico_debug.model.flow import protocol_name
 from calico_debug.model.nft import Bitwise, Concat, Expression, Interval, Lookup, Match, Meta, Payload, Shift, Statement
 from calico_debug.model.routing import address_from_int
-from calico_debug.policy.wording import clauses, describe_rule
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import Context, Trace
 
@@ -25,7 +25,6 @@ _NETWORK_FIELDS = {
     6: {64: "source", 192: "destination", 48: "protocol"},
 }
 """Offsets in bits behind the start of the IP header."""
-_CLAUSE_ORDER = ("protocol", "source", "destination", "source ports", "destination ports", "icmp", "other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,7 @@ def _failed_clauses(walker: NodeWalker, group: RuleGroup, packet: Packet) -> Map
     for statement, operation in zip(group.main.statements, compiled.operations, strict=True):
         if isinstance(statement, Match | Lookup) and operation(context) is False:
             failed.setdefault(clause_of(statement, packet), statement)
-    # Ports of another protocol say nothing.
-    moot = {"source ports", "destination ports", "icmp"} if "protocol" in failed else set()
-    return {clause: failed[clause] for clause in _CLAUSE_ORDER if clause in failed and clause not in moot}
+    return by_clause(failed)
 
 
 def clause_of(statement: Statement, packet: Packet) -> str:
@@ -93,17 +90,27 @@ def _clause(expression: Expression, packet: Packet) -> str:
 
 def tell(near: Near, packet: Packet, ends: Ends, name: Callable[[int, int], str]) -> str:
     """The closest rule in words. ``name`` gives (family, address) a name for people."""
-    index = near.policy.indices[near.position]
-    found = near.policy.object
-    action = near.policy.groups[near.position].action
-    if index is None or found is None:
-        rule = f"rule {near.position} as programmed ({action})"
-        texts = {clause: programmed(statement, packet) for clause, statement in near.failed.items()}
-    else:
-        rule = f"rule {index} ({describe_rule(found, near.policy.direction, index)})"
-        texts = dict(clauses(found, near.policy.direction, index))
-    whys = "; ".join(_why(clause, texts, packet, ends, name) for clause in near.failed)
-    return f"{rule}: {whys}"
+    policy = near.policy
+    tracking = packet.tracking
+    asked = Asked(
+        packet.family,
+        packet.protocol,
+        ends.source,
+        ends.destination,
+        ends.source_port,
+        ends.destination_port,
+        (packet.icmp_type, packet.icmp_code),
+        tracking is not None and tracking.original.destination_port != ends.destination_port,
+    )
+    failed = {kind: _unmet(statement, packet) for kind, statement in near.failed.items()}
+    index, action = policy.indices[near.position], policy.groups[near.position].action
+    return rule_in_words(policy.object, policy.direction, index, near.position, action, failed, asked, name)
+
+
+def _unmet(statement: Match | Lookup, packet: Packet) -> Unmet:
+    if isinstance(statement, Lookup):
+        return Unmet(programmed(statement, packet), statement.negated, isinstance(statement.key, Concat))
+    return Unmet(programmed(statement, packet), statement.operator == "!=")
 
 
 def programmed(statement: Match | Lookup, packet: Packet) -> str:
@@ -139,30 +146,3 @@ def _scalar(value: object, clause: str, packet: Packet) -> str:
     if isinstance(value, int) and clause == "protocol":
         return protocol_name(value)
     return str(value)
-
-
-def _why(clause: str, texts: Mapping[str, str], packet: Packet, ends: Ends, name: Callable[[int, int], str]) -> str:
-    wanted = texts.get(clause) or texts.get(f"not {clause}") or ""
-    match clause:
-        case "source" | "destination":
-            address = ends.source if clause == "source" else ends.destination
-            shown = f"{clause} {address_from_int(packet.family, address)}"
-            known = name(packet.family, address)
-            shown = f"{shown} ({known})" if known else shown
-            return f"{shown} is not {'among' if wanted.startswith(_CROWDS) else 'in'} {wanted or 'the rule'}"
-        case "source ports" | "destination ports":
-            port = ends.source_port if clause == "source ports" else ends.destination_port
-            shown = f"{clause.removesuffix('s')} {port if isinstance(port, int) else '(not given)'}"
-            if clause == "destination ports" and packet.tracking and packet.tracking.original.destination_port != port:
-                shown += " (after service translation)"
-            wanted = wanted.removeprefix("ports ").removeprefix("port ")
-            return f"{shown} is not {'one of ' if ',' in wanted or '-' in wanted else ''}{wanted or 'the rule’s'}"
-        case "protocol":
-            return f"protocol {protocol_name(packet.protocol)} is not {wanted or 'the rule’s'}"
-        case "icmp":
-            return f"ICMP type {packet.icmp_type} code {packet.icmp_code} is not {wanted or 'the rule’s'}"
-    return "a condition beyond addresses and ports does not hold"
-
-
-_CROWDS = ("pods", "anything", "hosts", "service")
-"""Beginnings of phrases for endpoints, which one is among rather than in."""

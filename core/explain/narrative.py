@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from calico_debug.explain.attribution import Attributor, evidence_of, profile_ref
+from calico_debug.explain.bpf_closest import closest_step
 from calico_debug.explain.bpf_policy import tell_policy, with_names
 from calico_debug.explain.closest import closest_rule, tell
 from calico_debug.explain.dataplane import dataplane_of
@@ -192,6 +193,11 @@ class _Narrator:
         told = tell_policy(result, node, leg.made.packet.family, self._attributor.index, datapath, hypothetical)
         for step in told.steps:
             self._step(step)
+        if self._with_steps and result.denied:
+            index, packet = self._attributor.index, leg.made.packet
+            closest = closest_step(result, node, packet, index, datapath, self._name, hypothetical)
+            if closest is not None:
+                self._step(closest)
         if hypothetical:
             return
         self._told.findings.extend(result.findings)

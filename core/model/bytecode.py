@@ -95,11 +95,27 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Clause:
+    """One comparison of a rule, which leaves the rule when it fails.
+
+    ``kind`` is "protocol", "source", "destination", "source ports", "destination ports", "icmp" or "" for one that is
+    not understood; ``wanted`` what it compares with, as programmed; ``negated`` that it wants anything else. With
+    ``by_set`` an IP set answers, and with ``with_ports`` one that holds addresses together with ports.
+    """
+
+    kind: str
+    wanted: str = ""
+    negated: bool = False
+    by_set: bool = False
+    with_ports: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """A program, slot by slot. ``space`` says how it names maps: see `MapReference`.
 
-    ``sections`` gives, by slot, what the code there decides; ``targets`` the label that a jump goes to. Both are empty
-    without Felix's comments.
+    ``sections`` gives, by slot, what the code there decides; ``targets`` the label that a jump goes to; ``clauses``, by
+    the slot where its code begins, what must hold for a rule. All are empty without Felix's comments.
     """
 
     instructions: tuple[Instruction, ...]
@@ -107,6 +123,7 @@ class Program:
     name: str = ""
     sections: Mapping[int, Section] = field(default_factory=dict)
     targets: Mapping[int, str] = field(default_factory=dict)
+    clauses: Mapping[int, Clause] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

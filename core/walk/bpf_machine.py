@@ -152,6 +152,26 @@ class Execution:
             raise BytecodeError(f"{program.name}: instruction {slots[-1]}: {error}") from None
         self._budget = budget
 
+    def run_stretch(
+        self, program: Compiled, start: int, registers: Mapping[int, Cell], stop: Callable[[int, int], bool]
+    ) -> int:
+        """Run from a slot in the middle, with these registers and a stack, until a step (its slot, the next one) stops.
+
+        Returns the slot of that step. Raises as `run`, and `BytecodeError` when the program ends before.
+        """
+        self.registers[:] = [registers.get(number) for number in range(11)]
+        self.registers[10] = self._stack()
+        position, budget = start, self._budget
+        while budget > 0:
+            budget -= 1
+            following = program.steps[position](self.registers, self)
+            if stop(position, following):
+                return position
+            if following < 0:
+                raise BytecodeError(f"{program.name}: it ends at instruction {position}")
+            position = following
+        raise BytecodeError(f"{program.name}: it does not get on from instruction {start}")
+
     def _stack(self) -> Pointer:
         self._regions += 1
         stack = Region(f"stack {self._regions}", bytes(STACK_BYTES), known=False, aligned=True)

@@ -8,7 +8,7 @@ tells what the slots that ran stand for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
@@ -23,7 +23,7 @@ from calico_debug.model.bytecode import (
     SectionKind,
 )
 from calico_debug.walk.bpf_compile import compiled
-from calico_debug.walk.bpf_machine import BUDGET, Compiled, Doubtful, Left, Outcome, execute
+from calico_debug.walk.bpf_machine import BUDGET, Compiled, Doubtful, Left, Maps, Outcome, execute
 from calico_debug.walk.bpf_memory import Pointer, Region
 from calico_debug.walk.bpf_roles import Role, inferred_roles
 from calico_debug.walk.bpf_sets import KEY_BYTES, VALUE_BYTES
@@ -49,7 +49,8 @@ CONTEXT_BYTES: Final = 256
 MAX_SUB_PROGRAMS: Final = 24
 """felix/bpf/jump: sub-programs of one policy."""
 _OR_IMMEDIATE, _JUMP_FROM = 0x47, 0x35
-_ACTION_LABELS: Final = frozenset({"allow", "deny", "allowed_by_host_policy"})
+ACTION_LABELS: Final = frozenset({"allow", "deny", "allowed_by_host_policy"})
+"""Labels of jumps that carry out what a rule says."""
 
 
 class Verdict(Enum):
@@ -89,7 +90,8 @@ class Hit:
 class PolicyRun:
     """The result: ``hits`` in order; ``rule_ids`` as noted in the state, those that count.
 
-    ``logged`` are the log rules on the way. ``detail`` explains a broken run.
+    ``logged`` are the log rules on the way. ``detail`` explains a broken run. ``end`` is the part and the slot in it
+    that the last hit was seen at.
     """
 
     verdict: Verdict
@@ -97,6 +99,7 @@ class PolicyRun:
     rule_ids: tuple[int, ...]
     logged: tuple[Section | None, ...]
     detail: str = ""
+    end: tuple[Compiled, int] | None = field(default=None, compare=False)
 
     @property
     def decision(self) -> Hit | None:
@@ -155,21 +158,26 @@ class PolicyProgram:
     def run_state(self, state: Region, maps: PolicyMaps, chooser: Chooser, budget: int = BUDGET) -> PolicyRun:
         """What the program does with a state, which it changes. Raises as `run`."""
         context = Region("context", bytes(CONTEXT_BYTES), known=False, writable=False, aligned=True)
-        answers = _Answers(self, state, maps)
-        return self._told(execute(self.parts[0], context, answers, chooser, budget), state)
+        return self._told(execute(self.parts[0], context, self.answers(state, maps), chooser, budget), state)
+
+    def answers(self, state: Region, maps: PolicyMaps) -> Maps:
+        """What look-ups of one run over ``state`` find."""
+        return _Answers(self, state, maps)
 
     def _told(self, outcome: Outcome, state: Region) -> PolicyRun:
         hits: list[Hit] = []
         logged: list[Section | None] = []
+        end: tuple[Compiled, int] | None = None
         for part, slots in outcome.trace:
             meaning = self._known.get(id(part))
             if meaning is None:
                 meaning = self._known[id(part)] = _Meaning(part)
-            meaning.tell(slots, hits, logged)
+            last = meaning.tell(slots, hits, logged)
+            end = (part, last) if last is not None else end
         if self.names:
             hits = [hit if hit.section is not None else Hit(hit.rule_id, self._named(hit.rule_id)) for hit in hits]
         verdict, detail = self._verdict(outcome, state)
-        return PolicyRun(verdict, tuple(hits), rule_ids_in(state, self.layout), tuple(logged), detail)
+        return PolicyRun(verdict, tuple(hits), rule_ids_in(state, self.layout), tuple(logged), detail, end)
 
     def _named(self, number: int | None) -> Section | None:
         """Id 0 is the end of all since v3.30; before, ends of tiers have it too."""
@@ -263,21 +271,24 @@ class _Meaning:
             if _is_decision(section, label):
                 self._decisions[slot] = None
 
-    def tell(self, slots: Sequence[int], hits: list[Hit], logged: list[Section | None]) -> None:
-        """Add what these slots, in the order they ran, decided."""
+    def tell(self, slots: Sequence[int], hits: list[Hit], logged: list[Section | None]) -> int | None:
+        """Add what these slots, in the order they ran, decided, and return the slot of the last hit."""
         decisions, last = self._decisions, len(slots) - 1
         noted: Section | None = None
+        found: int | None = None
         for position, slot in enumerate(slots):
             if slot not in decisions:
                 continue
             rule_id, section, code = decisions[slot], self._sections.get(slot), self._instructions[slot].code
             if rule_id is not None:
-                noted = section
+                noted, found = section, slot
                 hits.append(Hit(rule_id, section))
             elif code == _OR_IMMEDIATE:
                 logged.append(section)
             elif section is not noted and (code == JUMP or (position < last and slots[position + 1] != slot + 1)):
+                found = slot
                 hits.append(Hit(None, section))
+        return found
 
 
 def _is_decision(section: Section, label: str) -> bool:
@@ -286,7 +297,7 @@ def _is_decision(section: Section, label: str) -> bool:
         return label == "deny"
     if section.kind is SectionKind.END_OF_TIER:
         return label == "deny" or label.startswith("end_of_tier_")
-    return label in _ACTION_LABELS or label.startswith("end_of_tier_")
+    return label in ACTION_LABELS or label.startswith("end_of_tier_")
 
 
 def policy_of_debug(debug: PolicyDebug, version: int, layout: StateLayout | None = None) -> PolicyProgram:

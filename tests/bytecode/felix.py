@@ -31,6 +31,7 @@ SOURCE, DESTINATION, BEFORE_NAT = (
     ("post_nat_ip_dst", "post_nat_dport"),
     ("pre_nat_ip_dst", "pre_nat_dport"),
 )
+LEGS = {SOURCE: "source", DESTINATION: "dest", BEFORE_NAT: "destPreNAT"}
 SOURCE_KEY, DESTINATION_KEY = -36, -68
 
 
@@ -292,9 +293,8 @@ class Builder:
             (rule.not_destination_set, True, leg, DESTINATION_KEY),
         ):
             if number:
-                self.a.comment(
-                    f"If {side[0]} {'matches' if negate else 'does not match'} ipset s:x{number} (0x{number:x}), skip"
-                )
+                test = "matches" if negate else "doesn't match"
+                a.comment(f"If {LEGS[side]} {test} ipset s:x{number} (0x{number:x}), skip to next rule")
                 self._look_up(number, side, key)
                 self.a.branch(JNE if negate else JEQ, 0, 0, skip)
         self._ports(rule.source_ports, 0, False, SOURCE, skip)
@@ -302,6 +302,7 @@ class Builder:
         self._ports(rule.not_destination_ports, 0, True, leg, skip)
         if rule.icmp is not None:
             kind, code = rule.icmp
+            a.comment(f"If ICMP type != {kind}{'' if code is None else f' or code != {code}'}, skip to next rule")
             self._load(1 if code is None else 2, 1, "icmp_type")
             self.a.branch(JNE, 1, kind if code is None else code << 8 | kind, skip)
         self._end(rule, action)
@@ -331,6 +332,7 @@ class Builder:
 
     def _nets(self, nets: tuple[str, ...], negate: bool, leg: tuple[str, str], skip: str) -> None:
         matched = skip if negate else self._fresh()
+        self.a.comment(f"If {LEGS[leg]} {'in' if negate else 'not in'} {{{','.join(nets)}}}, skip to next rule")
         for net in nets:
             self._maybe_split()
             network = ip_network(net)
@@ -354,6 +356,9 @@ class Builder:
         if not ports and not named:
             return
         matched = skip if negate else self._fresh()
+        test = f"If {LEGS[leg]} port is {'' if negate else 'not '}within any of"
+        listed = ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ports)
+        self.a.comment(f"{test} {{{listed}}}, skip to next rule")
         self._load(2, 1, leg[1])
         for low, high in ports:
             other = self._fresh()
@@ -366,6 +371,7 @@ class Builder:
             self.a.label(other)
             if self._maybe_split():
                 self._load(2, 1, leg[1])
+        self.a.comment(f"{test} the named ports {{{f'n:x{named}' if named else ''}}}, skip to next rule")
         if named:
             self._look_up(named, leg, SOURCE_KEY if leg is SOURCE else DESTINATION_KEY)
             self.a.branch(JNE, 0, 0, matched)
