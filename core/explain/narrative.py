@@ -232,7 +232,7 @@ class _Narrator:
             return
         accepts = getattr(event.verdict, "kind", "") in ("accept", "return")
         if accepts:
-            detail = "DefaultEndpointToHostAction lets pods reach their own node"
+            detail = OUTSIDE_TIERS["host-default"]
             evidence = evidence_of(event.rule)
             node, hypothetical = leg.made.node, event.hypothetical
             self._step(Step(node, "host", "accepted", detail, evidence=evidence, hypothetical=hypothetical))

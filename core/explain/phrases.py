@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 OUTSIDE_TIERS = {
     "profile": "no tier decided; profile {profile} allows",
     "established": "conntrack knows the connection, policy is not asked again",
+    "host-default": "DefaultEndpointToHostAction lets pods reach their own node",
     "failsafe": "a failsafe port of the host endpoint",
     "no-policy": "no policy for forwarded traffic applies to the host endpoint",
     "no-profile": "no tier decided and no profile allowed",

@@ -14,6 +14,7 @@ from calico_debug.model.values import Partial, unknown
 from calico_debug.state.bpf_lookups import BpfLookups
 from calico_debug.walk.bpf_addresses import Addresses
 from calico_debug.walk.bpf_hooks import InterfaceHooks
+from calico_debug.walk.bpf_host_action import host_action
 from calico_debug.walk.bpf_loaded import LoadedPolicies, LoadedPolicy
 from calico_debug.walk.bpf_outcomes import EGRESS, INGRESS, PolicyResult, Refusal
 from calico_debug.walk.bpf_services import Services
@@ -44,6 +45,14 @@ class BpfDatapath:
         self.services = Services(self.lookups, self.hooks, self.addresses)
         self.sets = IpSets(state)
         self._policies = LoadedPolicies(state)
+        self._host_actions: dict[tuple[int, str], str] = {}
+
+    def host_action(self, family: int, interface: str) -> str:
+        """What becomes of a pod's packets to its own node (`bpf_host_action`)."""
+        key = (family, interface)
+        if key not in self._host_actions:
+            self._host_actions[key] = host_action(self._state, family, interface)
+        return self._host_actions[key]
 
     def policy(
         self, packet: Packet, interface: str, hook: str, before: tuple[int, int | None] | None, chooser: Chooser

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.model.routing import address_from_int
+from calico_debug.walk import bpf_host_action as host_actions
 from calico_debug.walk import hooks
 from calico_debug.walk.bpf_addresses import is_neighbour_discovery
 from calico_debug.walk.bpf_outcomes import (
@@ -130,6 +131,8 @@ class BpfPassage(Passage):
             self._trace.events.append(PassedUnasked("failsafe", "ingress"))
         elif not neighbour:
             self._ask_policy(self._arrived, INGRESS)
+            if workload and to_host:
+                self._check_host_action()
         packet.mark = SEEN
         if backend is not None and not workload:
             if not backend.routed:
@@ -150,6 +153,19 @@ class BpfPassage(Passage):
             packet.mark = SKIP_FIB
             return Onwards.STACK
         return Onwards.FORWARD
+
+    def _check_host_action(self) -> None:
+        """A pod's packet to its own node, behind policy (tc.c, calico_tc_skb_accepted_entrypoint)."""
+        action = self._datapath.host_action(self._packet.family, self._arrived)
+        if action == host_actions.DROP:
+            self._lose("host-default", "DefaultEndpointToHostAction drops what pods send to their own node")
+        if action == host_actions.UNKNOWN:
+            raise Undecided(
+                f"whether {self._walker.name} lets its own pods in is not known: DefaultEndpointToHostAction is "
+                "compiled into its programs, and neither its rules at input nor felix-env.txt tell it; record both"
+            )
+        if action == host_actions.ACCEPT:
+            self._trace.events.append(PassedUnasked("host-default", "egress"))
 
     def _check_reverse_path(self, workload: bool) -> None:
         packet, datapath, arrived = self._packet, self._datapath, self._arrived
