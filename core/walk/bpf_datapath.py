@@ -55,9 +55,19 @@ class BpfDatapath:
         return self._host_actions[key]
 
     def policy(
-        self, packet: Packet, interface: str, hook: str, before: tuple[int, int | None] | None, chooser: Chooser
+        self,
+        packet: Packet,
+        interface: str,
+        hook: str,
+        before: tuple[int, int | None] | None,
+        chooser: Chooser,
+        forwarded: bool = False,
     ) -> PolicyResult | Refusal | None:
-        """Run the interface's policy at a hook; None where there is none. ``before`` is the service's address."""
+        """Run the interface's policy at a hook; None where there is none.
+
+        ``before`` is the service's address. ``forwarded`` says that the programs do not look whether the node itself is
+        an end.
+        """
         workload = self.hooks.is_workload(interface)
         # A pod's own view is the opposite of tc's: what comes in from the interface leaves the pod.
         inward = hook == EGRESS if workload else hook == INGRESS
@@ -65,7 +75,7 @@ class BpfDatapath:
         loaded = self._program(interface, hook, direction, packet.family, workload)
         if loaded is None or isinstance(loaded, Refusal):
             return loaded
-        asked = self._policy_packet(packet, before)
+        asked = self._policy_packet(packet, before, forwarded)
         try:
             run = loaded.program.run(asked, self.sets, chooser)
         except BytecodeError as error:
@@ -74,7 +84,7 @@ class BpfDatapath:
             interface, direction, not workload, run, loaded.findings, loaded.rules, loaded.program, asked
         )
 
-    def _policy_packet(self, packet: Packet, before: tuple[int, int | None] | None) -> PolicyPacket:
+    def _policy_packet(self, packet: Packet, before: tuple[int, int | None] | None, forwarded: bool) -> PolicyPacket:
         sport, dport = _port(packet.sport), _port(packet.dport)
         if packet.protocol in (ICMP, ICMPV6) and packet.icmp_type is not None:
             sport, dport = 0, packet.icmp_type | (packet.icmp_code or 0) << 8
@@ -87,8 +97,8 @@ class BpfDatapath:
             dport,
             before[0] if before else None,
             before[1] if before else None,
-            from_host=self.addresses.is_host(packet.family, packet.source),
-            to_host=self.addresses.is_host(packet.family, packet.destination),
+            from_host=not forwarded and self.addresses.is_host(packet.family, packet.source),
+            to_host=not forwarded and self.addresses.is_host(packet.family, packet.destination),
         )
 
     def _program(

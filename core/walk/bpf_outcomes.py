@@ -73,9 +73,11 @@ class Backend:
     """Where service translation sends a packet.
 
     ``node`` is the node it has to be tunnelled to, None when local; ``routed`` tells whether Calico's routes know it.
+    ``maglev`` tells that a program of its own picked it, which asks less about the packet.
     """
 
     address: int
     port: int
     node: int | None
     routed: bool
+    maglev: bool = False

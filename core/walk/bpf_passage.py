@@ -121,35 +121,50 @@ class BpfPassage(Passage):
             packet.mark = SEEN
             return Onwards.STACK
         backend = self._translate_service()
-        self._check_reverse_path(workload)
-        to_host = datapath.addresses.is_host(packet.family, packet.destination)
-        if flag := datapath.addresses.blackholed(packet):
-            answer = "" if flag == "blackhole-drop" else "port-unreachable"
-            self._lose("service-loop", "the destination is in a service range and no service took it", answer)
-        neighbour = is_neighbour_discovery(packet)
-        if not workload and to_host and datapath.addresses.failsafe(packet, outbound=False):
-            self._trace.events.append(PassedUnasked("failsafe", "ingress"))
-        elif not neighbour:
-            self._ask_policy(self._arrived, INGRESS)
-            if workload and to_host:
-                self._check_host_action()
+        if backend is not None and backend.maglev:
+            self._check_backend(backend)
+            self._ask_policy(self._arrived, INGRESS, forwarded=True)
+        else:
+            self._police(workload)
         packet.mark = SEEN
         if backend is not None and not workload:
-            if not backend.routed:
-                address = address_from_int(packet.family, backend.address)
-                self._lose("no-route", f"the programs of {self._walker.name} know no route to backend {address}")
+            self._check_backend(backend)
             if backend.node is not None:
                 self._tunnelled = backend.node
                 return Onwards.FORWARD
-        if to_host:
+        return self._onwards(workload, backend is not None)
+
+    def _police(self, workload: bool) -> None:
+        """What a packet has to pass once its destination is settled (tc.c, calico_tc_process_ct_lookup)."""
+        packet, addresses = self._packet, self._datapath.addresses
+        self._check_reverse_path(workload)
+        to_host = addresses.is_host(packet.family, packet.destination)
+        if flag := addresses.blackholed(packet):
+            answer = "" if flag == "blackhole-drop" else "port-unreachable"
+            self._lose("service-loop", "the destination is in a service range and no service took it", answer)
+        if not workload and to_host and addresses.failsafe(packet, outbound=False):
+            self._trace.events.append(PassedUnasked("failsafe", "ingress"))
+        elif not is_neighbour_discovery(packet):
+            self._ask_policy(self._arrived, INGRESS)
+            if workload and to_host:
+                self._check_host_action()
+
+    def _check_backend(self, backend: Backend) -> None:
+        if not backend.routed:
+            address = address_from_int(self._packet.family, backend.address)
+            self._lose("no-route", f"the programs of {self._walker.name} know no route to backend {address}")
+
+    def _onwards(self, workload: bool, translated: bool) -> Onwards:
+        packet, addresses = self._packet, self._datapath.addresses
+        if addresses.is_host(packet.family, packet.destination):
             return Onwards.STACK
-        if workload and backend is not None and packet.source == packet.destination:
+        if workload and translated and packet.source == packet.destination:
             packet.mark = MASQUERADE_SELF
             return Onwards.STACK
-        if workload and datapath.addresses.leaves_pools(packet, self._arrived):
+        if workload and addresses.leaves_pools(packet, self._arrived):
             packet.mark = NAT_OUT
             return Onwards.STACK
-        if neighbour or datapath.addresses.needs_host_routing(packet, workload, backend is not None):
+        if is_neighbour_discovery(packet) or addresses.needs_host_routing(packet, workload, translated):
             packet.mark = SKIP_FIB
             return Onwards.STACK
         return Onwards.FORWARD
@@ -241,8 +256,8 @@ class BpfPassage(Passage):
             packet.mark = SEEN
         return moved
 
-    def _ask_policy(self, interface: str, hook: str) -> None:
-        result = self._datapath.policy(self._packet, interface, hook, self._before, self._chooser)
+    def _ask_policy(self, interface: str, hook: str, forwarded: bool = False) -> None:
+        result = self._datapath.policy(self._packet, interface, hook, self._before, self._chooser, forwarded)
         if result is None:
             return
         if isinstance(result, Refusal):

@@ -5,15 +5,18 @@ Sources: felix/bpf-gpl/nat_lookup.h (calico_nat_lookup) and maglev.h of v3.28 to
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from calico_debug.model.routing import address_from_int
-from calico_debug.walk.bpf_outcomes import Backend, Refusal
+from calico_debug.walk.bpf_maglev import maglev_hash
+from calico_debug.walk.bpf_outcomes import INGRESS, Backend, Refusal
 from calico_debug.walk.choices import Kind
+from calico_debug.walk.context import Undecided
 from calico_debug.walk.packet import PORT_PROTOCOLS
 
 if TYPE_CHECKING:
-    from calico_debug.model.bpf import FrontendTarget
+    from calico_debug.model.bpf import FrontendTarget, NatBackend
     from calico_debug.state.bpf_lookups import BpfLookups
     from calico_debug.walk.bpf_addresses import Addresses
     from calico_debug.walk.bpf_hooks import InterfaceHooks
@@ -35,13 +38,17 @@ class Services:
         if packet.protocol not in PORT_PROTOCOLS or not isinstance(packet.dport, int):
             return None
         service = self._frontend(packet, packet.dport)
-        if service is None or "nat-exclude" in service.flag_words:
+        if service is None:
             return None
         destination = address_from_int(packet.family, packet.destination)
         client = address_from_int(packet.family, packet.source)
         shown = f"{destination} port {packet.dport}"
+        if "maglev" in service.flag_words and packet.incoming is not None and not self._starts_here(packet):
+            return self._maglev(packet, service.service_id, packet.incoming.name, shown, chooser)
         if service.blackhole:
             return Refusal("source-ranges", f"service {shown} drops this client: its source ranges do not include it")
+        if "nat-exclude" in service.flag_words:
+            return None
         local_only = self._local_only(service.flag_words, packet)
         count = service.local_count if local_only else service.count
         if count == 0:
@@ -67,6 +74,33 @@ class Services:
             anywhere = address_from_int(packet.family, (1 << (32 if packet.family == 4 else 128)) - 1)
             found = self._lookups.frontend(packet.protocol, anywhere, port, client)
         return found
+
+    def _maglev(
+        self, packet: Packet, service: int, interface: str, shown: str, chooser: Chooser
+    ) -> Backend | Refusal | None:
+        """What enters by a host interface: the packet's ends settle the backend (maglev.h, maglev_select_backend)."""
+        settings = self._hooks.settings(interface, INGRESS, packet.family)
+        size = settings.maglev_table_size if settings is not None else None
+        if not size:
+            raise Undecided(
+                f"service {shown} is a Maglev service, and the size of its table on {interface} is not known"
+            )
+        if isinstance(packet.sport, int) and isinstance(packet.dport, int):
+            ends = (packet.source, packet.sport, packet.destination, packet.dport)
+            slot = maglev_hash(packet.family, packet.protocol, *ends) % size
+            found = self._lookups.maglev_backend(packet.family, service, slot)
+        else:
+            found = self._any_of(packet.family, service, size, shown, chooser)
+        if found is None:
+            return Refusal("no-endpoints", f"the Maglev table of service {shown} has no backend for this connection")
+        return replace(self._backend(packet.family, int(found.address), found.port), maglev=True)
+
+    def _any_of(self, family: int, service: int, size: int, shown: str, chooser: Chooser) -> NatBackend | None:
+        """Every backend of the table is an answer for some source port; None is one too if a slot is empty."""
+        slots = (self._lookups.maglev_backend(family, service, slot) for slot in range(size))
+        answers = list({(one.address, one.port) if one else None: one for one in slots}.values())
+        why = f"service {shown} has {len(answers)} backends in its Maglev table, and the source port was not given"
+        return answers[chooser.choose(Kind.BACKEND, why, len(answers)) if len(answers) > 1 else 0]
 
     def _local_only(self, flags: tuple[str, ...], packet: Packet) -> bool:
         outside = False

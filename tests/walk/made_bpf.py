@@ -20,10 +20,12 @@ HERE, THERE, OUTSIDE, BLACK, GREY = (
     A("10.96.9.0"),
     A("10.96.9.1"),
 )
-SERVICE, CLOSED, EMPTY, EXCLUDED, LOCAL, STICKY, BROKEN = (A(f"10.96.0.{n}") for n in range(1, 8))
+SERVICE, CLOSED, EMPTY, EXCLUDED, LOCAL, STICKY, BROKEN, MAGLEV = (A(f"10.96.0.{n}") for n in range(1, 9))
 ANY_NODE = A("255.255.255.255")
 IN_POOL, NAT_OUT, WORKLOAD, LOCAL_ROUTE, HOST, DROP, REJECT = 1, 2, 4, 8, 0x10, 0x100, 0x200
 POD_FLAGS = IN_POOL | NAT_OUT | WORKLOAD | LOCAL_ROUTE
+TABLE, HOLE = 31, 5
+"""Size of the Maglev table, and a slot without a backend."""
 RPF, STRICT, EXCLUDE_HOSTS = 0x10, 0x20, 0x1000
 
 
@@ -54,10 +56,16 @@ ENTRIES: Entries = {
         service(STICKY, count=2, affinity_timeout=60),
         service(BROKEN, count=1, service_id=9),
         service(ANY_NODE, 30080, count=1),
+        service(MAGLEV, count=0xFFFFFFFF, flags=8),
     ],
     "cali_v4_nat_be": [
         ({"service_id": 1, "ordinal": 0}, {"address": POD_IP, "port": 8080}),
         ({"service_id": 1, "ordinal": 1}, {"address": REMOTE_POD, "port": 8080}),
+    ],
+    "cali_v4_mglv2": [
+        ({"service_id": 1, "ordinal": slot}, {"address": REMOTE_POD if slot % 3 else POD_IP, "port": 8080})
+        for slot in range(TABLE)
+        if slot != HOLE
     ],
     "cali_v4_nat_aff": [
         (
@@ -79,12 +87,18 @@ LINKS = json.dumps(
 
 def made(flags: int = 0, **changes: Any) -> BpfDatapath:
     node = BpfNode(ENTRIES)
-    for name in ("cali_v4_nat_aff", "cali_v4_fsafes2", "cali_v4_sprefix"):
+    for name in ("cali_v4_mglv2", "cali_v4_nat_aff", "cali_v4_fsafes2", "cali_v4_sprefix"):
         node.add_map(name)
     node.files["bpf/pins.txt"] = "".join(f"/sys/fs/bpf/tc/globals/{name}\n" for name in node.ids)
     node.files["ip-link.json"] = LINKS
     block = SETTINGS.pack(
-        {"interface": POD.ljust(15, "-"), "jumps": (0, 5, *([0xFFFFFFFF] * 38)), "flags": flags, "nat_in_ifindex": 5}
+        {
+            "interface": POD.ljust(15, "-"),
+            "jumps": (0, 5, *([0xFFFFFFFF] * 38)),
+            "flags": flags,
+            "nat_in_ifindex": 5,
+            "maglev_table_size": TABLE,
+        }
     )
     node.settings = dict.fromkeys(node.settings, block + block)
     for name, value in changes.items():

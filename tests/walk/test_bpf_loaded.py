@@ -52,7 +52,9 @@ def codes(answer: FlowExplanation) -> set[str]:
 
 
 def ids(answer: FlowExplanation) -> list[str]:
-    return [step.evidence.rule_id for step in answer.steps if step.evidence is not None and step.evidence.rule_id]
+    """Of the rules that the packet met; what it missed is told by code with comments alone."""
+    met = (step.evidence for step in answer.steps if step.action != "closest")
+    return [evidence.rule_id for evidence in met if evidence is not None and evidence.rule_id]
 
 
 def loaded(cluster: RecordedCluster) -> PolicyPrograms:

@@ -6,22 +6,30 @@ from typing import Any
 
 import pytest
 
+from calico_debug.model.values import Partial, unknown
 from calico_debug.walk.bpf_datapath import BpfDatapath
+from calico_debug.walk.bpf_maglev import maglev_hash
 from calico_debug.walk.bpf_outcomes import Backend, Refusal
-from calico_debug.walk.choices import explore
-from calico_debug.walk.packet import UDP, Packet
+from calico_debug.walk.choices import Chooser, explore
+from calico_debug.walk.context import Undecided
+from calico_debug.walk.packet import TCP, UDP, Packet
+from tests.evidence.bpf_node import POD
 from tests.walk.made_bpf import (
     BROKEN,
     CLOSED,
     EMPTY,
+    ENTRIES,
     EXCLUDED,
+    HOLE,
     LOCAL,
+    MAGLEV,
     OTHER_POD,
     OUTSIDE,
     POD_IP,
     REMOTE_POD,
     SERVICE,
     STICKY,
+    TABLE,
     THERE,
     from_pod,
     made,
@@ -88,3 +96,54 @@ def test_affinity_may_have_expired(datapath: BpfDatapath) -> None:
     assert stuck == Backend(int(REMOTE_POD), 8080, int(THERE), True)
     assert len(random) == 2
     assert len(translated(datapath, packet(OTHER_POD, STICKY))) == 2
+
+
+def from_outside(datapath: BpfDatapath, sport: int | Partial) -> Packet:
+    """At the interface that has programs, which is no pod's in ``datapath``."""
+    asked = Packet(4, TCP, int(OUTSIDE), int(MAGLEV), sport, 80)
+    asked.incoming = datapath._state.interfaces[POD]
+    return asked
+
+
+@pytest.fixture(scope="module")
+def host() -> BpfDatapath:
+    """As the node, where no pod is behind the interface with programs."""
+    return made(entries=ENTRIES | {"cali_iface4": [({"ifindex": 3}, {"flags": 0xA, "name": POD})]})
+
+
+def test_maglev_picks_by_the_packet_s_ends(host: BpfDatapath) -> None:
+    """The slot is the compiled hash's (test_bpf_maglev), less the table's size."""
+    seen = set()
+    for sport in range(40000, 40100):
+        slot = maglev_hash(4, TCP, int(OUTSIDE), sport, int(MAGLEV), 80) % TABLE
+        [picked] = translated(host, from_outside(host, sport))
+        if slot == HOLE:
+            assert isinstance(picked, Refusal)
+            assert not picked.active
+        else:
+            address, node = (REMOTE_POD, int(THERE)) if slot % 3 else (POD_IP, None)
+            assert picked == Backend(int(address), 8080, node, True, maglev=True)
+        seen.add(slot)
+    assert len(seen) > TABLE / 2
+    assert HOLE in seen
+
+
+def test_maglev_without_a_source_port_may_pick_any(host: BpfDatapath) -> None:
+    found = translated(host, from_outside(host, unknown(16, "not given")))
+    backends = [one for one in found if isinstance(one, Backend)]
+    assert {one.address for one in backends} == {int(POD_IP), int(REMOTE_POD)}
+    assert len(found) == 3  # and the slot that is empty
+
+
+def test_maglev_is_for_traffic_from_outside(datapath: BpfDatapath) -> None:
+    """A pod's traffic to the same service goes by the usual table, here one that drops it."""
+    [refusal] = translated(datapath, from_pod(datapath, MAGLEV))
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == "source-ranges"
+
+
+def test_maglev_without_the_table_s_size_is_open(host: BpfDatapath) -> None:
+    asked = from_outside(host, 40000)
+    asked.incoming = host._state.interfaces["eth0"]
+    with pytest.raises(Undecided, match="size of its table on eth0"):
+        host.services.translate(asked, Chooser())
