@@ -7,6 +7,7 @@ Source: bpftool 7.1 to 7.5, tools/bpf/bpftool/{prog,map,link,net,cgroup,common}.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from calico_debug.decode.json_text import parse_objects
@@ -136,6 +137,7 @@ def _xdp(entry: Mapping[str, Any]) -> Attachment:
         str(entry["devname"]),
         int(entry["ifindex"]),
         name=str(entry.get("name", "")),
+        mode=str(entry.get("mode", "")),
     )
 
 
@@ -203,17 +205,5 @@ def _numbered(attachments: Any) -> list[Attachment]:
         place = (one.mechanism, one.hook, one.ifindex, one.place)
         position = seen.get(place, 0)
         seen[place] = position + 1
-        found.append(
-            Attachment(
-                one.mechanism,
-                one.hook,
-                one.program_id,
-                one.interface,
-                one.ifindex,
-                one.link_id,
-                one.name,
-                position,
-                one.place,
-            )
-        )
+        found.append(replace(one, position=position))
     return found

@@ -25,6 +25,7 @@ PROFILE = "Profile"
 _CALICO_KINDS = ("NetworkPolicy", "GlobalNetworkPolicy")
 _ACTIONS = {"allow": "Allow", "deny": "Deny", "pass": "Pass", "log": "Log"}
 _NO_HOST_POLICY = "no policy of the host endpoint speaks of this traffic"
+_NOT_UNTRACKED = "untracked policy (doNotTrack) says nothing of this traffic"
 _UNEXPLAINED = "the policy program decided, and its debug file does not say for which rule"
 
 
@@ -50,7 +51,9 @@ def tell_policy(
 ) -> PolicyTold:
     """Tell a run of an interface's policy program."""
     steps = [_step(hit, result, node, family, index, datapath, hypothetical) for hit in result.run.hits]
-    if _passed_everything(result):
+    if result.run.verdict is Verdict.PASSED:
+        steps.append(Step(node, "host", "passed", _NOT_UNTRACKED, result.direction, hypothetical=hypothetical))
+    elif _passed_everything(result):
         steps.append(Step(node, "host", "allowed", _NO_HOST_POLICY, result.direction, hypothetical=hypothetical))
     elif not steps:
         detail = result.run.detail or _UNEXPLAINED

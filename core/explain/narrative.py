@@ -14,12 +14,22 @@ from calico_debug.explain.denials import cause_of
 from calico_debug.explain.evaluation import ALLOWED, DENIED, EndpointVisit, TierVisit, endpoint_visits
 from calico_debug.explain.hookorder import order_finding
 from calico_debug.explain.kube_proxy import is_kube_proxy
-from calico_debug.explain.phrases import OUTSIDE_TIERS, end_of_tier, spot, undecided_tier
+from calico_debug.explain.phrases import OUTSIDE_TIERS, answer, end_of_tier, spot, undecided_tier
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.model.explanation import Decision, Finding, RuleRef, Step
 from calico_debug.model.routing import address_from_int
 from calico_debug.policy.chains import ChainKind, CommentKind, chain_role, parse_comment
-from calico_debug.walk.context import Matched, PassedUnasked, PolicyRan, Routed, Tracked, Translated, Unrouted
+from calico_debug.walk.bpf_policy import Verdict
+from calico_debug.walk.context import (
+    Matched,
+    PassedUnasked,
+    PolicyRan,
+    Routed,
+    Tracked,
+    Translated,
+    Tunnelled,
+    Unrouted,
+)
 from calico_debug.walk.node import DELIVERED, LOST, SENT, UNDECIDED
 
 if TYPE_CHECKING:
@@ -80,7 +90,17 @@ class _Narrator:
             self._leg(leg)
         if told.decision is None:
             self._conclude()
+        if journey.by_entries:
+            self._answered()
         return told
+
+    def _answered(self) -> None:
+        """The way back, which programs of the eBPF dataplane settle by what they noted on the way there."""
+        legs = [leg for leg in self._journey.legs if not leg.outer]
+        for leg, before in zip(reversed(legs), [*reversed(legs[:-1]), None], strict=True):
+            own = _tunnelled(leg)
+            origin = _tunnelled(before) if before is not None else False
+            self._step(Step(leg.made.node, "reply", "passed", answer(own, origin, _translated_here(leg))))
 
     # ------------------------------------------------------------------------------------------------- conclusions
 
@@ -183,6 +203,12 @@ class _Narrator:
                 self._step(Step(node, "routing", "routed", _outer(leg, f"{way}{prefix}"), hypothetical=hypothetical))
             case Translated():
                 self._translated(leg, event)
+            case Tunnelled(address, hypothetical):
+                whose = self._name(leg.made.packet.family, address) or str(
+                    address_from_int(leg.made.packet.family, address)
+                )
+                detail = f"the programs' own tunnel to {whose}, which has the backend"
+                self._step(Step(node, "wire", "tunnelled", detail, hypothetical=hypothetical))
 
     def _program_ran(self, leg: Leg, result: PolicyResult, hypothetical: bool) -> None:
         """A policy program of the eBPF dataplane: its rules are the steps."""
@@ -203,7 +229,7 @@ class _Narrator:
         self._told.findings.extend(result.findings)
         if result.denied:
             self._decide("denied", told.decision)
-        else:
+        elif result.run.verdict is not Verdict.PASSED:
             self._accept(told.decision)
 
     def _translated(self, leg: Leg, event: Translated) -> None:
@@ -386,6 +412,14 @@ _CUT_DISCOVERY = (
     "IPv6 neighbour discovery is cut between the nodes, so nothing crosses the link: the host endpoint's policy has to "
     "allow ICMPv6 types 135 and 136 both ways"
 )
+
+
+def _tunnelled(leg: Leg) -> bool:
+    return any(isinstance(event, Tunnelled) for event in leg.made.trace.events)
+
+
+def _translated_here(leg: Leg) -> bool:
+    return any(isinstance(event, Translated) and event.service for event in leg.made.trace.events)
 
 
 def _denial_step(leg: Leg, decision: Decision, verdict: str, denial: Denial) -> Step:

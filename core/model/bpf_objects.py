@@ -72,7 +72,8 @@ class Attachment:
 
     ``mechanism`` is "clsact", "tcx", "xdp" or "cgroup"; ``hook`` "ingress" or "egress" as tc means it (into the host
     from the interface, out of the host to it), for XDP "ingress", for cgroups the attach type ("connect4").
-    ``position`` is its place among several at one hook. ``place`` is the cgroup's path, else "".
+    ``position`` is its place among several at one hook. ``place`` is the cgroup's path, else "". ``mode`` is bpftool's
+    word for how XDP runs ("generic", "driver", "offload"), "" where it is not known and for all others.
     """
 
     mechanism: str
@@ -84,6 +85,7 @@ class Attachment:
     name: str = ""
     position: int = 0
     place: str = ""
+    mode: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ batches and decode only what passes the filter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -136,6 +136,14 @@ class BpfLookups:
         flags = OUTBOUND if outbound else 0
         found = self._longest(Role.FAILSAFES, peer.version, protocol=protocol, port=port, flags=flags, address=peer)
         return found is not None
+
+    def failsafes(self, protocol: int, peer: Address, *, outbound: bool) -> Sequence[bpf.Failsafe]:
+        """Every failsafe port of a protocol towards a peer. Raises `EvidenceError`."""
+        return [
+            one
+            for one in self._state.entries(Role.FAILSAFES, peer.version)
+            if (one.protocol, one.outbound) == (protocol, outbound) and peer in one.peers
+        ]
 
     def may_send_from(self, ifindex: int, source: Address) -> bool:
         """Whether a pod may use a source address that is not its own (v3.32). Raises `EvidenceError`."""

@@ -122,6 +122,17 @@ class Addresses:
         address = address_from_int(packet.family, peer)
         return self._lookups.failsafe(packet.protocol, packet.dport, address, outbound=outbound)
 
+    def answers_failsafe(self, packet: Packet) -> bool | None:
+        """Whether it may answer a connection of the host to a failsafe port, which XDP leaves to tc; None: open.
+
+        Source: xdp.c, is_failsafe_out by the source's port.
+        """
+        source = address_from_int(packet.family, packet.source)
+        if isinstance(packet.sport, int):
+            return self._lookups.failsafe(packet.protocol, packet.sport, source, outbound=True)
+        covering = self._lookups.failsafes(packet.protocol, source, outbound=True)
+        return None if covering else False
+
 
 def is_neighbour_discovery(packet: Packet) -> bool:
     """What no policy is asked about (tc.c, do_policy)."""

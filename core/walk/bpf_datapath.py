@@ -16,10 +16,12 @@ from calico_debug.walk.bpf_addresses import Addresses
 from calico_debug.walk.bpf_hooks import InterfaceHooks
 from calico_debug.walk.bpf_host_action import host_action
 from calico_debug.walk.bpf_loaded import LoadedPolicies, LoadedPolicy
-from calico_debug.walk.bpf_outcomes import EGRESS, INGRESS, PolicyResult, Refusal
+from calico_debug.walk.bpf_outcomes import EGRESS, INGRESS, XDP, PolicyResult, Refusal
+from calico_debug.walk.bpf_policy import Verdict
 from calico_debug.walk.bpf_services import Services
 from calico_debug.walk.bpf_sets import KEY_BYTES, PrefixTrie
 from calico_debug.walk.bpf_state import PolicyPacket
+from calico_debug.walk.choices import Kind
 from calico_debug.walk.context import Undecided
 from calico_debug.walk.packet import ICMP, ICMPV6
 
@@ -82,6 +84,34 @@ class BpfDatapath:
             raise Undecided(f"the {direction} policy program of {interface} cannot be run: {error}") from error
         return PolicyResult(
             interface, direction, not workload, run, loaded.findings, loaded.rules, loaded.program, asked
+        )
+
+    def untracked_policy(self, packet: Packet, interface: str, chooser: Chooser) -> PolicyResult | None:
+        """Run the interface's untracked policy, which XDP asks before anything else; None where none is asked.
+
+        Source: felix/bpf-gpl/xdp_preamble.c and xdp.c. Raises `Undecided`, `EvidenceError`.
+        """
+        attachment = self.hooks.xdp(interface)
+        if attachment is None or packet.family not in self._state.bpf.reach.families(attachment):
+            return None
+        loaded = self._state.bpf.reach.policy(attachment, packet.family)
+        if not loaded.programs or self.addresses.failsafe(packet, outbound=False):
+            return None
+        answers = self.addresses.answers_failsafe(packet)
+        if answers:
+            return None
+        found = self._policies.policy(interface, XDP, loaded)
+        asked = self._policy_packet(packet, None, forwarded=True)
+        try:
+            run = found.program.run(asked, self.sets, chooser)
+        except BytecodeError as error:
+            raise Undecided(f"the untracked policy program of {interface} cannot be run: {error}") from error
+        if answers is None and run.verdict is not Verdict.PASSED:
+            why = "whether the source port, which was not given, is one of the host's outbound failsafe ports"
+            if chooser.choose(Kind.UNKNOWN, why, 2):
+                return None
+        return PolicyResult(
+            interface, "ingress", True, run, found.findings, found.rules, found.program, asked, untracked=True
         )
 
     def _policy_packet(self, packet: Packet, before: tuple[int, int | None] | None, forwarded: bool) -> PolicyPacket:

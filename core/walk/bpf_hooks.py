@@ -36,9 +36,10 @@ class InterfaceHooks:
         """Whether a program of Calico's runs at a tc hook of the interface."""
         return self.attachment(interface, hook) is not None
 
-    def runs_xdp(self, interface: str) -> bool:
-        """Whether an XDP program of Calico's runs at the interface, as untracked policy of a host endpoint needs."""
-        return any(one.mechanism == "xdp" for one in self._state.bpf.calico_attachments(interface))
+    def xdp(self, interface: str) -> Attachment | None:
+        """Calico's XDP program at the interface, as untracked policy of a host endpoint needs; None without one."""
+        attached = self._state.bpf.calico_attachments(interface)
+        return next((one for one in attached if one.mechanism == "xdp"), None)
 
     def index(self, name: str) -> int | None:
         """The interface's number."""

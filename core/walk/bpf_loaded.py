@@ -17,6 +17,7 @@ from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.model.bytecode import MapReference, PolicyDebug, Program, Section
 from calico_debug.model.explanation import Finding
+from calico_debug.walk.bpf_outcomes import XDP
 from calico_debug.walk.bpf_policy import PolicyProgram, policy_of_debug
 from calico_debug.walk.bpf_roles import Role, role_of_map
 from calico_debug.walk.bpf_state import StateLayout, layout_of_size
@@ -97,7 +98,7 @@ class LoadedPolicies:
             ]:
                 return LoadedPolicy(policy_of_debug(debug, loaded.family), (), debug.rules)
             trouble = f"{what} is stale: the loaded program is another one"
-        return self._from_dump(dumped, debug, trouble, loaded)
+        return self._from_dump(dumped, debug, trouble, loaded, xdp=direction == XDP)
 
     def _unverified(
         self, debug: PolicyDebug, what: str, loaded: PolicyPrograms, missing: EvidenceError
@@ -115,9 +116,9 @@ class LoadedPolicies:
         )
 
     def _from_dump(
-        self, dumped: Sequence[Program], debug: PolicyDebug | None, trouble: str, loaded: PolicyPrograms
+        self, dumped: Sequence[Program], debug: PolicyDebug | None, trouble: str, loaded: PolicyPrograms, *, xdp: bool
     ) -> LoadedPolicy:
-        program = PolicyProgram(dumped, loaded.family, self._layout(loaded), self._roles(loaded))
+        program = PolicyProgram(dumped, loaded.family, self._layout(loaded), self._roles(loaded), xdp=xdp)
         program.names |= self._names
         if debug is not None:
             program.names |= _named(debug)

@@ -12,8 +12,10 @@ from calico_debug.walk import hooks
 from calico_debug.walk.bpf_addresses import is_neighbour_discovery
 from calico_debug.walk.bpf_outcomes import (
     BYPASS,
+    BYPASS_XDP,
     EGRESS,
     INGRESS,
+    LINUX_ESTABLISHED,
     MASQUERADE_SELF,
     NAT_OUT,
     SEEN,
@@ -22,13 +24,16 @@ from calico_debug.walk.bpf_outcomes import (
     Onwards,
     Refusal,
 )
-from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated, Undecided
+from calico_debug.walk.bpf_policy import Verdict
+from calico_debug.walk.choices import Kind
+from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated, Tunnelled, Undecided
 from calico_debug.walk.node import DELIVERED, DENIED, SENT, Gone, Passage
-from calico_debug.walk.packet import Ends, Tracking
+from calico_debug.walk.packet import TCP, TCP_FLAGS, Ends, Tracking
 from calico_debug.walk.routing import LOOPBACK, Question
 
 if TYPE_CHECKING:
     from calico_debug.walk.bpf_datapath import BpfDatapath
+    from calico_debug.walk.bpf_outcomes import PolicyResult
     from calico_debug.walk.chains import Continue
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.node import NodeWalker, Pass, Tracker
@@ -60,12 +65,12 @@ class BpfPassage(Passage):
     def _receive(self) -> Pass:
         packet = self._packet
         packet.incoming, packet.outgoing = self._interface(self._arrived), None
+        accepted = self._accepted_untracked()
         if not self._datapath.hooks.attached(self._arrived, INGRESS):
             return super()._receive()
-        if self._datapath.hooks.runs_xdp(self._arrived):
-            raise Undecided(
-                f"{self._arrived} of {self._walker.name} runs an XDP program of untracked policy: not walked yet"
-            )
+        if accepted:
+            packet.mark = BYPASS_XDP
+            return self._through_the_host(tracked=False)
         onwards = self._enter()
         if self._tunnelled is not None:
             return self._tunnel(self._tunnelled)
@@ -76,13 +81,12 @@ class BpfPassage(Passage):
             return self._pass(SENT, way.interface, way.next_hop)
         return self._through_the_host()
 
-    def _through_the_host(self) -> Pass:
+    def _through_the_host(self, tracked: bool = True) -> Pass:
         """The packet goes up into the host's stack, whose conntrack sees it as the program left it."""
         packet = self._packet
-        reply = Ends(packet.destination, packet.source, packet.dport, packet.sport)
-        fresh = Tracking(STATE_BITS["new"], packet.ends(), reply)
-        fresh.done.add("dst")
-        packet.tracking = fresh
+        if tracked:
+            reply = Ends(packet.destination, packet.source, packet.dport, packet.sport)
+            packet.tracking = Tracking(STATE_BITS["new"], packet.ends(), reply, done={"dst"})
         self._run(hooks.INGRESS)
         self._run(hooks.PREROUTING)
         way = self._route_in()
@@ -110,6 +114,21 @@ class BpfPassage(Passage):
 
     # ------------------------------------------------------------------------------------------------------ programs
 
+    def _accepted_untracked(self) -> bool:
+        """Whether untracked policy accepts the packet at XDP, so that neither tc nor conntrack looks at it."""
+        result = self._datapath.untracked_policy(self._packet, self._arrived, self._chooser)
+        if result is None:
+            return False
+        self._tell_policy(result)
+        if result.run.verdict is not Verdict.ALLOWED:
+            return False
+        attachment = self._datapath.hooks.xdp(self._arrived)
+        if attachment is not None and attachment.mode == "generic":
+            return True
+        # xdp2tc_set_metadata fails where a driver has no room for it, and tc's policy is then asked all the same.
+        why = f"whether the driver of {self._arrived} hands on what XDP accepted (metadata in front of the packet)"
+        return self._chooser.choose(Kind.UNKNOWN, why, 2) == 0
+
     def _enter(self) -> Onwards:
         """The program at tc ingress."""
         packet, datapath = self._packet, self._datapath
@@ -131,6 +150,7 @@ class BpfPassage(Passage):
             self._check_backend(backend)
             if backend.node is not None:
                 self._tunnelled = backend.node
+                self._trace.events.append(Tunnelled(backend.node, self._trace.hypothetical))
                 return Onwards.FORWARD
         return self._onwards(workload, backend is not None)
 
@@ -195,7 +215,8 @@ class BpfPassage(Passage):
 
     def _joined(self) -> bool:
         """Whether the packet belongs to a connection that the node's map of connections has."""
-        return self._packet.tracking is not None and self._packet.tracking.existing
+        tracking = self._packet.tracking
+        return tracking is not None and (tracking.existing or tracking.in_reply)
 
     def _join(self) -> Onwards:
         """A packet of a connection that exists: translated as its first one was, and past policy."""
@@ -203,6 +224,8 @@ class BpfPassage(Passage):
         tracking = packet.tracking
         assert tracking is not None
         self._apply(tracking, "dst", None)
+        if tracking.in_reply:
+            self._apply(tracking, "src", None)
         packet.mark = SEEN
         return Onwards.STACK if self._datapath.addresses.is_host(packet.family, packet.destination) else Onwards.FORWARD
 
@@ -220,7 +243,27 @@ class BpfPassage(Passage):
                 return  # a node's traffic to its own pods is never policed
         elif datapath.addresses.without_policy(packet) or (own and datapath.addresses.failsafe(packet, outbound=True)):
             return
+        elif self._is_late():
+            self._leave_late(interface)
+            return
         self._ask_policy(interface, EGRESS)
+
+    def _is_late(self) -> bool:
+        """Whether it is a packet of the host, in the middle of a TCP connection that nobody knows."""
+        packet = self._packet
+        if not packet.local or packet.protocol != TCP or packet.tcp_flags in (None, TCP_FLAGS["syn"]):
+            return False
+        return not (isinstance(packet.mark, int) and packet.mark & LINUX_ESTABLISHED)
+
+    def _leave_late(self, interface: str) -> None:
+        """tc.c: without a host endpoint there it may go; with one it is dropped, whatever policy says."""
+        result = self._datapath.policy(self._packet, interface, EGRESS, self._before, self._chooser)
+        if result is not None:
+            self._lose(
+                "ct-invalid",
+                f"nothing knows the connection that this packet belongs to, and {interface} is a host endpoint (a drop "
+                "that Calico does not count); untracked policy has to allow the answers too",
+            )
 
     def _translate_service(self) -> Backend | None:
         packet = self._packet
@@ -236,6 +279,8 @@ class BpfPassage(Passage):
         )
         after = replace(before, destination=found.address, destination_port=found.port)
         packet.readdress(after)
+        if packet.tracking is not None:
+            packet.tracking.reply = Ends(after.destination, after.source, after.destination_port, after.source_port)
         hypothetical = self._trace.hypothetical
         self._trace.events.append(Translated("dst", before, after, None, hypothetical, service=True))
         return found
@@ -262,6 +307,9 @@ class BpfPassage(Passage):
             return
         if isinstance(result, Refusal):
             self._lose(result.reason, result.detail)
+        self._tell_policy(result)
+
+    def _tell_policy(self, result: PolicyResult) -> None:
         self._trace.events.append(PolicyRan(result, self._trace.hypothetical))
         if not result.denied:
             return

@@ -98,7 +98,15 @@ class PassedUnasked:
     direction: str
 
 
-Event = Matched | Tracked | Translated | Routed | Unrouted | PolicyRan | PassedUnasked
+@dataclass(frozen=True, slots=True)
+class Tunnelled:
+    """A program of the eBPF dataplane wraps the packet itself and sends it to the node with this address."""
+
+    node: int
+    hypothetical: bool
+
+
+Event = Matched | Tracked | Translated | Routed | Unrouted | PolicyRan | PassedUnasked | Tunnelled
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from calico_debug.model.routing import address_from_int
 from calico_debug.model.values import unknown
 from calico_debug.walk import discovery
 from calico_debug.walk.connections import ConnectionTable
-from calico_debug.walk.context import Undecided
+from calico_debug.walk.context import PolicyRan, Undecided
 from calico_debug.walk.node import DELIVERED, SENT, NodeWalker, Pass
 from calico_debug.walk.packet import (
     ECHO_REPLY,
@@ -91,7 +91,8 @@ class Journey:
 
     ``arrived`` is set when the opening packet got to the end of the request ("workload", "host", "outside"), ``place``
     where that is. ``stopped`` says why the walk of the current direction could not go on for lack of evidence.
-    ``existing`` tells that a connection that conntrack knows was joined.
+    ``existing`` tells that a connection that conntrack knows was joined, ``by_entries`` that the answer was not walked:
+    on every node programs of the eBPF dataplane let it pass by the entry that the request made.
     """
 
     legs: list[Leg] = field(default_factory=list)
@@ -101,6 +102,7 @@ class Journey:
     replied: bool = False
     reply_stopped: str = ""
     existing: bool = False
+    by_entries: bool = False
     final: Packet | None = None
 
 
@@ -175,15 +177,26 @@ class _Trip:
             leg.made.packet.tracking is not None and leg.made.packet.tracking.existing for leg in journey.legs
         )
         if journey.arrived and not self._hypothetical and journey.final is not None and journey.place is not None:
-            if all(self._traveller.walkers[leg.made.node].datapath is not None for leg in journey.legs):
-                # The programs let an answer through by the entry that the request made, past policy and translation.
-                journey.replied = True
+            if self._answers_by_entries():
+                journey.replied = journey.by_entries = True
                 return journey
             try:
                 self._go(_reply_packet(journey.final), journey.place, reply=True)
             except Undecided as error:
                 journey.reply_stopped = str(error)
         return journey
+
+    def _answers_by_entries(self) -> bool:
+        """Whether the programs on all of the way let an answer through by the entry that its request made, past policy
+        and translation: they make none for what untracked policy accepted.
+        """
+        accepted = (
+            isinstance(event, PolicyRan) and event.result.accepted_untracked
+            for leg in self._journey.legs
+            for event in leg.made.trace.events
+        )
+        walkers = self._traveller.walkers
+        return all(walkers[leg.made.node].datapath is not None for leg in self._journey.legs) and not any(accepted)
 
     # ------------------------------------------------------------------------------------------------------- legs
 

@@ -82,7 +82,7 @@ def test_net_of_old_and_new_versions() -> None:
         ]
     )
     assert decode_net(data, "x") == [
-        Attachment("xdp", "ingress", 7, "eth0", 2),
+        Attachment("xdp", "ingress", 7, "eth0", 2, mode="driver"),
         Attachment("clsact", "ingress", 8, "cali1", 3, None, "cali_tc_preambl:[8]"),
         Attachment("clsact", "ingress", 9, "cali1", 3, None, "other", 1),
         Attachment("tcx", "egress", 10, "cali1", 3, 4),
