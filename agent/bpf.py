@@ -40,8 +40,8 @@ OTHERS = ("bpf/cgroup-tree.json", "bpf/tcx-query.json", "bpf/pins.txt")
 
 XLATED = re.compile(r"bpf/xlated-(\d+)(?:-.*)?\.json")
 
-TCX_HOOKS = {46: "tcx/ingress", 47: "tcx/egress"}
-"""BPF_TCX_INGRESS and BPF_TCX_EGRESS (include/uapi/linux/bpf.h)."""
+TCX_HOOKS = {46: "tcx/ingress", 47: "tcx/egress", 54: "netkit/primary", 55: "netkit/peer"}
+"""BPF_TCX_INGRESS, BPF_TCX_EGRESS, BPF_NETKIT_PRIMARY and BPF_NETKIT_PEER (include/uapi/linux/bpf.h)."""
 
 BATCH = 4096
 """Entries asked for at once: half a megabyte of conntrack entries."""

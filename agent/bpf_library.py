@@ -113,7 +113,8 @@ def attached(ifindex: int, attach_type: int) -> list[int] | None:
     count, flags = ctypes.c_uint32(MOST_PROGRAMS), ctypes.c_uint32(0)
     if library().bpf_prog_query(ifindex, attach_type, 0, ctypes.byref(flags), programs, ctypes.byref(count)) != 0:
         number = ctypes.get_errno()
-        if number in (errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP):
+        # Asked for netkit: ENXIO is another kind of device, EACCES the end in a pod (netkit.c, netkit_dev_fetch).
+        if number in (errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP, errno.ENXIO, errno.EACCES):
             return None
         if number == errno.ENOENT:
             return []

@@ -141,8 +141,20 @@ def _xdp(entry: Mapping[str, Any]) -> Attachment:
     )
 
 
+NETKIT_HOOKS: Mapping[str, str] = {"peer": "ingress", "primary": "egress"}
+"""Attach types of a netkit device as tc hooks: what the peer, the pod's end, sends enters the host
+(felix/bpf/tc/attach.go of master, attachNetkitProgram).
+"""
+
+
+def _hook(text: str) -> tuple[str, str]:
+    """Mechanism and hook of "tcx/ingress", "netkit/peer", …"""
+    mechanism, _, hook = text.partition("/")
+    return mechanism, NETKIT_HOOKS.get(hook, hook) if mechanism == "netkit" else hook
+
+
 def _tc(entry: Mapping[str, Any]) -> Attachment:
-    mechanism, _, hook = str(entry["kind"]).partition("/")
+    mechanism, hook = _hook(str(entry["kind"]))
     # clsact: "id" is the program's (net.c, dump_filter_idx); tcx and netkit: "prog_id" (net.c, show_dev_tc_bpf).
     program = entry["prog_id"] if "prog_id" in entry else entry["id"]
     link = entry.get("link_id")
@@ -158,7 +170,7 @@ def _tc(entry: Mapping[str, Any]) -> Attachment:
 
 
 def _tcx(entry: Mapping[str, Any]) -> list[Attachment]:
-    mechanism, _, hook = str(entry["hook"]).partition("/")
+    mechanism, hook = _hook(str(entry["hook"]))
     links = list(entry.get("link_ids", ()))
     return [
         Attachment(

@@ -242,6 +242,8 @@ class _Narrator:
             origin = spot(family, event.before.destination, event.before.destination_port)
             asked = self._name(family, event.before.destination).removeprefix("service ")
             detail = f"{asked}{' ' if asked else ''}{origin} -> {target}{f' ({known})' if known else ''}"
+            if event.at_connect:
+                detail = f"{detail}, as the process connects: no packet has the service's address"
             stage = "service" if service else "nat"
             self._step(Step(node, stage, "translated", detail, evidence=evidence, hypothetical=event.hypothetical))
         else:

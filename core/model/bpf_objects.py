@@ -70,8 +70,8 @@ class LinkInfo:
 class Attachment:
     """A program where the kernel runs it.
 
-    ``mechanism`` is "clsact", "tcx", "xdp" or "cgroup"; ``hook`` "ingress" or "egress" as tc means it (into the host
-    from the interface, out of the host to it), for XDP "ingress", for cgroups the attach type ("connect4").
+    ``mechanism`` is "clsact", "tcx", "netkit", "xdp" or "cgroup"; ``hook`` "ingress" or "egress" as tc means it (into
+    the host from the interface, out of the host to it), for XDP "ingress", for cgroups the attach type ("connect4").
     ``position`` is its place among several at one hook. ``place`` is the cgroup's path, else "". ``mode`` is bpftool's
     word for how XDP runs ("generic", "driver", "offload"), "" where it is not known and for all others.
     """

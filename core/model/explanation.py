@@ -50,6 +50,7 @@ FINDINGS: Mapping[str, str] = {
     "answer-from-outside": "the answer is taken to come back the way the request left",
     "assumption": "something that was not given was chosen, and how",
     "backends-differ": "the outcome depends on the backend that the kernel picks",
+    "bpf-attached-twice": "programs of Calico's are attached to an interface by more than one mechanism",
     "bpf-attachments-incomplete": "a listing of attached programs is missing, so programs may run that are not known",
     "bpf-leftover-map": "a pinned map of another version that no program uses",
     "bpf-map-gone": "a program uses a map that is not listed",

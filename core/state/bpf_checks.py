@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from calico_debug.model.bpf import InterfaceState
+from calico_debug.model.bpf_objects import Attachment
 from calico_debug.model.explanation import Finding
 from calico_debug.state.bpf import BpfState
 from calico_debug.state.bpf_lookups import BpfLookups
@@ -20,6 +21,22 @@ POD_DIRECTIONS = {"ingress": "egress", "egress": "ingress"}
 """The pod's direction of a tc hook of its interface."""
 
 
+RUNNING_ORDER: Mapping[str, tuple[str, ...]] = {
+    "ingress": ("netkit", "tcx", "clsact"),
+    "egress": ("tcx", "clsact", "netkit"),
+}
+"""Mechanisms in the order in which the kernel runs their programs (Linux net/core/dev.c, sch_handle_ingress and
+sch_handle_egress; drivers/net/netkit.c, netkit_xmit).
+"""
+
+
+def running_order(attachments: Iterable[Attachment], hook: str) -> Sequence[Attachment]:
+    """The programs at a tc hook of one interface, first the one that runs first."""
+    order = RUNNING_ORDER.get(hook, ())
+    found = [one for one in attachments if one.hook == hook and one.mechanism in order]
+    return sorted(found, key=lambda one: (order.index(one.mechanism), one.position))
+
+
 def check_interfaces(state: BpfState, lookups: BpfLookups) -> Iterator[Finding]:
     """One finding for each thing that is wrong. Raises `calico_debug.errors.EvidenceError` when the maps cannot be
     read.
@@ -27,13 +44,16 @@ def check_interfaces(state: BpfState, lookups: BpfLookups) -> Iterator[Finding]:
     for interface in sorted(lookups.interfaces.values(), key=lambda one: one.ifindex):
         if UNATTACHED.intersection(interface.flag_words):
             continue
-        attached = {one.hook: one for one in state.calico_attachments(interface.name) if one.mechanism != "xdp"}
+        attached = state.calico_attachments(interface.name)
         for hook, number in HOOKS.items():
             where = f"{interface.name} on {state.name}, {_direction(interface, hook)}"
-            attachment = attached.get(hook)
-            if attachment is None:
+            running = running_order(attached, hook)
+            if not running:
                 yield _without_program(interface, where)
                 continue
+            attachment = running[0]
+            if len(running) > 1:
+                yield _several(running, where)
             if lookups.counters(interface.ifindex, number) is None:
                 yield Finding(
                     "bpf-no-counters",
@@ -55,6 +75,16 @@ def _without_program(interface: InterfaceState, where: str) -> Finding:
         "error" if interface.workload else "warning",
         f"{where}: Calico's program is not attached, so no policy is applied there; look at the log of "
         "calico-node, and for another program that replaced it",
+    )
+
+
+def _several(running: Sequence[Attachment], where: str) -> Finding:
+    means = " and ".join(one.mechanism for one in running)
+    return Finding(
+        "bpf-attached-twice",
+        "warning",
+        f"{where}: programs of Calico's are attached by {means}, and run in that order, the first one deciding; "
+        "Felix is changing BPFAttachType, or failed to remove what was there: look at the log of calico-node",
     )
 
 

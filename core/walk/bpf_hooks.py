@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.model.bpf import TcGlobals
 from calico_debug.model.bpf_words import GLOBAL_FLAGS, names_of_bits
+from calico_debug.state.bpf_checks import running_order
+from calico_debug.walk.packet import TCP, UDP
 
 if TYPE_CHECKING:
     from calico_debug.model.bpf import InterfaceState
@@ -25,11 +28,10 @@ class InterfaceHooks:
         self._attached: dict[tuple[str, str], Attachment | None] = {}
 
     def attachment(self, interface: str, hook: str) -> Attachment | None:
-        """Calico's program at a tc hook of the interface, None without one."""
+        """Calico's program at a tc hook of the interface, the first if there are several; None without one."""
         key = (interface, hook)
         if key not in self._attached:
-            at_hook = [one for one in self._state.bpf.calico_attachments(interface) if one.hook == hook]
-            self._attached[key] = next((one for one in at_hook if one.mechanism in ("tcx", "clsact")), None)
+            self._attached[key] = next(iter(running_order(self._state.bpf.calico_attachments(interface), hook)), None)
         return self._attached[key]
 
     def attached(self, interface: str, hook: str) -> bool:
@@ -40,6 +42,20 @@ class InterfaceHooks:
         """Calico's XDP program at the interface, as untracked policy of a host endpoint needs; None without one."""
         attached = self._state.bpf.calico_attachments(interface)
         return next((one for one in attached if one.mechanism == "xdp"), None)
+
+    def translates_at_connect(self, family: int, protocol: int) -> bool:
+        """Whether processes, pods' too, are connected to a service's backend by programs at the cgroups' root.
+
+        Source: felix/bpf/nat/connecttime.go, installCTLB: connect is always attached, and sendmsg where UDP is not left
+        out. IPv6 is translated when what is attached leads to a program that has the IPv6 services.
+        """
+        call = {TCP: "connect", UDP: "sendmsg"}.get(protocol)
+        services = self._state.bpf.map(Role.NAT_FRONTENDS, family) if call else None
+        reach = self._state.bpf.reach
+        return services is not None and any(
+            one.mechanism == "cgroup" and one.hook == f"{call}{family}" and services.info.id in reach.by_attachment[one]
+            for one in reach.attachments
+        )
 
     def index(self, name: str) -> int | None:
         """The interface's number."""

@@ -133,6 +133,8 @@ class BpfPassage(Passage):
         """The program at tc ingress."""
         packet, datapath = self._packet, self._datapath
         workload = datapath.hooks.is_workload(self._arrived)
+        if workload:
+            self._connect()
         self._track()
         if self._joined():
             return self._join()
@@ -265,13 +267,30 @@ class BpfPassage(Passage):
                 "that Calico does not count); untracked policy has to allow the answers too",
             )
 
+    def _send(self) -> Pass:
+        self._connect()
+        return super()._send()
+
+    def _connect(self) -> None:
+        """What happens to the destination before a process's first packet."""
+        if self._packet.tcp_flags not in (None, TCP_FLAGS["syn"]):
+            return
+        found = self._datapath.services.translate_at_connect(self._packet, self._chooser)
+        if isinstance(found, Refusal):
+            self._lose(found.reason, found.detail, "connect-refused" if found.active else "")
+        if found is not None:
+            self._to_backend(found, at_connect=True)
+
     def _translate_service(self) -> Backend | None:
-        packet = self._packet
-        found = self._datapath.services.translate(packet, self._chooser)
+        found = self._datapath.services.translate(self._packet, self._chooser)
         if isinstance(found, Refusal):
             self._lose(found.reason, found.detail, "port-unreachable" if found.active else "")
-        if found is None:
-            return None
+        if found is not None:
+            self._to_backend(found)
+        return found
+
+    def _to_backend(self, found: Backend, at_connect: bool = False) -> None:
+        packet = self._packet
         before = packet.ends()
         self._before = (
             before.destination,
@@ -282,8 +301,9 @@ class BpfPassage(Passage):
         if packet.tracking is not None:
             packet.tracking.reply = Ends(after.destination, after.source, after.destination_port, after.source_port)
         hypothetical = self._trace.hypothetical
-        self._trace.events.append(Translated("dst", before, after, None, hypothetical, service=True))
-        return found
+        self._trace.events.append(
+            Translated("dst", before, after, None, hypothetical, service=True, at_connect=at_connect)
+        )
 
     def _translate_own(self, way: Way) -> Way:
         """The host's own packet to a service: at the device that such packets are routed through, or on the way out."""

@@ -13,7 +13,7 @@ from calico_debug.walk.bpf_maglev import maglev_hash
 from calico_debug.walk.bpf_outcomes import INGRESS, Backend, Refusal
 from calico_debug.walk.choices import Kind
 from calico_debug.walk.context import Undecided
-from calico_debug.walk.packet import PORT_PROTOCOLS
+from calico_debug.walk.packet import PORT_PROTOCOLS, TCP
 
 if TYPE_CHECKING:
     from calico_debug.model.bpf import FrontendTarget, NatBackend
@@ -40,9 +40,7 @@ class Services:
         service = self._frontend(packet, packet.dport)
         if service is None:
             return None
-        destination = address_from_int(packet.family, packet.destination)
-        client = address_from_int(packet.family, packet.source)
-        shown = f"{destination} port {packet.dport}"
+        shown = f"{address_from_int(packet.family, packet.destination)} port {packet.dport}"
         if "maglev" in service.flag_words and packet.incoming is not None and not self._starts_here(packet):
             return self._maglev(packet, service.service_id, packet.incoming.name, shown, chooser)
         if service.blackhole:
@@ -53,23 +51,55 @@ class Services:
         count = service.local_count if local_only else service.count
         if count == 0:
             return Refusal("no-endpoints", f"the service at {shown} has no endpoints", active=True)
-        if service.affinity_timeout and (
-            stuck := self._lookups.affinity(packet.protocol, destination, packet.dport, client)
-        ):
-            why = f"service {shown} keeps {client} at a backend for {service.affinity_timeout} s, which may be over"
+        return self._pick(service, packet, packet.dport, packet.source, count, shown, chooser)
+
+    def translate_at_connect(self, packet: Packet, chooser: Chooser) -> Backend | Refusal | None:
+        """The backend that a process is connected to before there is any packet; None when nothing is translated then.
+
+        Source: felix/bpf-gpl/connect.h, do_nat_common: the client's address is not known yet and stands as 0.
+        """
+        if not isinstance(packet.dport, int) or not self._hooks.translates_at_connect(packet.family, packet.protocol):
+            return None
+        service = self._frontend(packet, packet.dport, at_connect=True)
+        if service is None or service.blackhole or "nat-exclude" in service.flag_words:
+            return None
+        shown = f"{address_from_int(packet.family, packet.destination)} port {packet.dport}"
+        count = service.local_count if "internal-local" in service.flag_words else service.count
+        if count == 0:
+            # What a UDP socket sends without having connected goes on as it is, and tc refuses it.
+            why = f"the service at {shown} has no endpoints: connect() fails (operation not permitted)"
+            return Refusal("no-endpoints", why, active=True) if packet.protocol == TCP else None
+        return self._pick(service, packet, packet.dport, 0, count, shown, chooser)
+
+    def _pick(
+        self,
+        service: FrontendTarget,
+        packet: Packet,
+        port: int,
+        client: int,
+        count: int,
+        shown: str,
+        chooser: Chooser,
+    ) -> Backend | Refusal:
+        family, destination = packet.family, address_from_int(packet.family, packet.destination)
+        who = address_from_int(family, client)
+        if service.affinity_timeout and (stuck := self._lookups.affinity(packet.protocol, destination, port, who)):
+            whose = str(who) if client else "every process of the node"
+            why = f"service {shown} keeps {whose} at a backend for {service.affinity_timeout} s, which may be over"
             if count == 1 or chooser.choose(Kind.BACKEND, why, 2) == 0:
-                return self._backend(packet.family, int(stuck.backend_address), stuck.backend_port)
+                return self._backend(family, int(stuck.backend_address), stuck.backend_port)
         ordinal = chooser.choose(Kind.BACKEND, f"service {shown} has {count} backends", count) if count > 1 else 0
-        backend = self._lookups.backend(packet.family, service.service_id, ordinal)
+        backend = self._lookups.backend(family, service.service_id, ordinal)
         if backend is None:
             return Refusal("no-endpoints", f"backend {ordinal} of the service at {shown} is missing in the NAT map")
-        return self._backend(packet.family, int(backend.address), backend.port)
+        return self._backend(family, int(backend.address), backend.port)
 
-    def _frontend(self, packet: Packet, port: int) -> FrontendTarget | None:
+    def _frontend(self, packet: Packet, port: int, at_connect: bool = False) -> FrontendTarget | None:
         destination = address_from_int(packet.family, packet.destination)
-        client = address_from_int(packet.family, packet.source)
+        client = address_from_int(packet.family, 0 if at_connect else packet.source)
         found = self._lookups.frontend(packet.protocol, destination, port, client)
-        if found is None and self._starts_here(packet) and self._addresses.is_node(packet.family, packet.destination):
+        here = at_connect or self._starts_here(packet)
+        if found is None and here and self._addresses.is_node(packet.family, packet.destination):
             # Traffic of this node to another node's port needs no detour: every node has an entry for any of them.
             anywhere = address_from_int(packet.family, (1 << (32 if packet.family == 4 else 128)) - 1)
             found = self._lookups.frontend(packet.protocol, anywhere, port, client)

@@ -49,7 +49,8 @@ class Tracked:
 class Translated:
     """Addresses were rewritten: ``side`` is "src" or "dst"; ``rule`` is None when an earlier decision is applied.
 
-    ``service`` tells that Calico's own NAT maps did it.
+    ``service`` tells that Calico's own NAT maps did it, ``at_connect`` that they did it when a process
+    connected, before there was a packet.
     """
 
     side: str
@@ -58,6 +59,7 @@ class Translated:
     rule: Rule | None
     hypothetical: bool
     service: bool = False
+    at_connect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Routed:
 class Unrouted:
     """The kernel discarded the packet outside nftables: ``reason`` is a key of `model.explanation.REASONS`.
 
-    ``answer`` is the ICMP error that it sends back, under nft's name for it ("host-unreachable"); "" for silence.
+    ``answer`` is the ICMP error that it sends back, under nft's name for it ("host-unreachable"), or
+    "connect-refused" for a system call that fails; "" for silence.
     """
 
     reason: str

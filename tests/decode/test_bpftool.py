@@ -89,6 +89,14 @@ def test_net_of_old_and_new_versions() -> None:
     ]
 
 
+def test_netkit_s_ends_are_tc_s_hooks() -> None:
+    entry = {"ifindex": 3, "ifname": "cali1", "prog_ids": [5]}
+    for kind, hook in (("netkit/peer", "ingress"), ("netkit/primary", "egress")):
+        assert decode_tcx(encoded([entry | {"hook": kind}]), "x") == [Attachment("netkit", hook, 5, "cali1", 3)]
+        listed = {"devname": "cali1", "ifindex": 3, "kind": kind, "prog_id": 5}
+        assert decode_net(encoded([{"xdp": [], "tc": [listed]}]), "x") == [Attachment("netkit", hook, 5, "cali1", 3)]
+
+
 def test_tcx_and_cgroups() -> None:
     entry = {"ifindex": 3, "ifname": "cali1", "hook": "tcx/ingress", "prog_ids": [5, 6], "link_ids": [0, 9]}
     assert decode_tcx(encoded([entry]), "x") == [

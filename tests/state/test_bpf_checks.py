@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from calico_debug.evidence.bundle import open_bundle
+from calico_debug.model.bpf_objects import Attachment
 from calico_debug.model.explanation import Finding
 from calico_debug.state.bpf import BpfState
-from calico_debug.state.bpf_checks import check_interfaces
+from calico_debug.state.bpf_checks import check_interfaces, running_order
 from calico_debug.state.bpf_lookups import BpfLookups
 from tests.evidence.bpf_node import BpfNode
 from tests.evidence.memory import recorded_bundles
@@ -85,3 +87,33 @@ def test_no_counters() -> None:
     (found,) = findings(made)
     assert found.code == "bpf-no-counters"
     assert "cali1 on n1, ingress" in found.message
+
+
+def test_programs_by_two_mechanisms() -> None:
+    """Felix changes from clsact to tcx: the kernel runs tcx's first."""
+    made = node()
+    kept = [{"devname": "cali1", "ifindex": 3, "kind": "clsact/ingress", "id": 11, "name": "cali_tc_preambl"}]
+    made.files["bpf/net-show.json"] = json.dumps([{"xdp": [], "tc": kept}])
+    (found,) = findings(made)
+    assert (found.code, found.severity) == ("bpf-attached-twice", "warning")
+    assert "cali1 on n1, egress: programs of Calico's are attached by tcx and clsact" in found.message
+
+
+def test_the_order_of_running() -> None:
+    listed = [
+        Attachment(mechanism, hook, number, position=position)
+        for number, (mechanism, hook, position) in enumerate(
+            [
+                ("clsact", "ingress", 0),
+                ("clsact", "egress", 0),
+                ("netkit", "ingress", 0),
+                ("netkit", "egress", 0),
+                ("tcx", "ingress", 1),
+                ("tcx", "ingress", 0),
+                ("tcx", "egress", 0),
+                ("xdp", "ingress", 0),
+            ]
+        )
+    ]
+    assert [one.program_id for one in running_order(listed, "ingress")] == [2, 5, 4, 0]
+    assert [one.program_id for one in running_order(listed, "egress")] == [6, 1, 3]

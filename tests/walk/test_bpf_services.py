@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from calico_debug.walk.bpf_outcomes import Backend, Refusal
 from calico_debug.walk.choices import Chooser, explore
 from calico_debug.walk.context import Undecided
 from calico_debug.walk.packet import TCP, UDP, Packet
-from tests.evidence.bpf_node import POD
+from tests.evidence.bpf_node import POD, BpfNode
 from tests.walk.made_bpf import (
     BROKEN,
     CLOSED,
@@ -21,6 +22,7 @@ from tests.walk.made_bpf import (
     ENTRIES,
     EXCLUDED,
     HOLE,
+    LINKS,
     LOCAL,
     MAGLEV,
     OTHER_POD,
@@ -147,3 +149,60 @@ def test_maglev_without_the_table_s_size_is_open(host: BpfDatapath) -> None:
     asked.incoming = host._state.interfaces["eth0"]
     with pytest.raises(Undecided, match="size of its table on eth0"):
         host.services.translate(asked, Chooser())
+
+
+def connecting(*hooks: str, exclude: str = "") -> BpfDatapath:
+    """The node with connect-time programs at these cgroup hooks."""
+    node = BpfNode(ENTRIES)
+    used = [] if exclude == "services" else [node.ids["cali_v4_nat_fe3"]]
+    numbers = {hook: 40 + place for place, hook in enumerate(hooks)}
+    programs = [
+        *node.programs,
+        *(BpfNode.program(number, f"calico_{hook[:7]}_", used) for hook, number in numbers.items()),
+    ]
+    listed = [{"id": number, "attach_type": hook, "name": "calico_"} for hook, number in numbers.items()]
+    tree = json.dumps([{"cgroup": "/run/calico/cgroup", "programs": listed}])
+    return made(programs=programs, files={**node.files, "bpf/cgroup-tree.json": tree, "ip-link.json": LINKS})
+
+
+def connected(datapath: BpfDatapath, asked: Packet) -> list[Backend | Refusal | None]:
+    return [one.result for one in explore(lambda chooser: datapath.services.translate_at_connect(asked, chooser), 9)]
+
+
+def test_processes_are_connected_to_backends() -> None:
+    tcp = connecting("connect4", "connect6")
+    assert {one.address for one in connected(tcp, packet(POD_IP, SERVICE)) if isinstance(one, Backend)} == {
+        int(POD_IP),
+        int(REMOTE_POD),
+    }
+    assert connected(tcp, packet(POD_IP, OTHER_POD)) == [None]
+    assert connected(tcp, packet(POD_IP, SERVICE, protocol=UDP)) == [None]
+    assert connected(tcp, Packet(4, TCP, int(POD_IP), int(SERVICE), 1, unknown(16, "not given"))) == [None]
+
+
+def test_nothing_is_connected_without_programs(datapath: BpfDatapath) -> None:
+    assert connected(datapath, packet(POD_IP, SERVICE)) == [None]
+    assert connected(connecting("connect4", exclude="services"), packet(POD_IP, SERVICE)) == [None]
+    assert connected(connecting("connect6"), packet(POD_IP, SERVICE)) == [None]
+
+
+def test_udp_needs_sendmsg_programs() -> None:
+    datapath = connecting("connect4", "sendmsg4")
+    assert datapath.hooks.translates_at_connect(4, UDP)
+    assert not datapath.hooks.translates_at_connect(6, UDP)
+    assert not connecting("connect4").hooks.translates_at_connect(4, UDP)
+
+
+def test_what_connect_does_with_odd_services() -> None:
+    """Source ranges cannot be known yet, so tc sees to them; local policy for outside traffic does not matter."""
+    datapath = connecting("connect4")
+    assert connected(datapath, packet(POD_IP, CLOSED)) == [None]
+    assert connected(datapath, packet(POD_IP, EXCLUDED)) == [None]
+    [refused] = connected(datapath, packet(POD_IP, EMPTY))
+    assert isinstance(refused, Refusal)
+    assert refused.active
+    assert "connect() fails" in refused.detail
+    assert len(connected(datapath, packet(POD_IP, LOCAL))) == 2
+    assert connected(datapath, packet(POD_IP, THERE, 30080)) == [Backend(int(POD_IP), 8080, None, True)]
+    # Affinity is the whole node's, of client 0.0.0.0, and this entry is one pod's.
+    assert len(connected(datapath, packet(POD_IP, STICKY))) == 2
