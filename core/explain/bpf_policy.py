@@ -114,7 +114,8 @@ def _step(
     section = hit.section
     evidence = _evidence(hit, datapath)
     stage, direction = stage_of(result), result.direction
-    last = hit is result.run.hits[-1] and not _passed_everything(result)
+    decides = not _passed_everything(result) and result.run.verdict is not Verdict.PASSED
+    last = decides and hit is result.run.hits[-1]
     outcome = ("denied" if result.denied else "allowed") if last else "passed"
     if section is None:
         return Step(node, stage, outcome, _UNEXPLAINED, direction, evidence=evidence, hypothetical=hypothetical)

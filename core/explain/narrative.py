@@ -96,7 +96,8 @@ class _Narrator:
 
     def _answered(self) -> None:
         """The way back, which programs of the eBPF dataplane settle by what they noted on the way there."""
-        legs = [leg for leg in self._journey.legs if not leg.outer]
+        walked = {leg.made.node for leg in self._journey.legs if leg.reply}
+        legs = [leg for leg in self._journey.legs if not (leg.outer or leg.reply or leg.made.node in walked)]
         for leg, before in zip(reversed(legs), [*reversed(legs[:-1]), None], strict=True):
             own = _tunnelled(leg)
             origin = _tunnelled(before) if before is not None else False

@@ -60,6 +60,11 @@ class ConnectionTable:
             self._own.append((packet.protocol, tracking))
         return tracking
 
+    def knows_answer(self, packet: Packet) -> bool:
+        """Whether a packet answers a connection that this flow's own packets made, as far as it was noted here."""
+        ends = packet.ends()
+        return any(protocol == packet.protocol and ends == one.reply for protocol, one in self._own)
+
     def _from_evidence(self, packet: Packet) -> Tracking | None:
         if not self._ask:
             return None

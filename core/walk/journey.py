@@ -91,8 +91,8 @@ class Journey:
 
     ``arrived`` is set when the opening packet got to the end of the request ("workload", "host", "outside"), ``place``
     where that is. ``stopped`` says why the walk of the current direction could not go on for lack of evidence.
-    ``existing`` tells that a connection that conntrack knows was joined, ``by_entries`` that the answer was not walked:
-    on every node programs of the eBPF dataplane let it pass by the entry that the request made.
+    ``existing`` tells that a connection that conntrack knows was joined, ``by_entries`` that the answer was not walked
+    to its end: programs of the eBPF dataplane let it pass by the entry that the request made.
     """
 
     legs: list[Leg] = field(default_factory=list)
@@ -177,32 +177,36 @@ class _Trip:
             leg.made.packet.tracking is not None and leg.made.packet.tracking.existing for leg in journey.legs
         )
         if journey.arrived and not self._hypothetical and journey.final is not None and journey.place is not None:
-            if self._answers_by_entries():
-                journey.replied = journey.by_entries = True
-                return journey
             try:
                 self._go(_reply_packet(journey.final), journey.place, reply=True)
             except Undecided as error:
                 journey.reply_stopped = str(error)
         return journey
 
-    def _answers_by_entries(self) -> bool:
-        """Whether the programs on all of the way let an answer through by the entry that its request made, past policy
-        and translation: they make none for what untracked policy accepted.
+    def _passes_by_entry(self, node: str, answer: Packet) -> bool:
+        """Whether programs of the eBPF dataplane let an answer through by the entry that its request made there, past
+        policy and translation. They make none for what untracked policy accepted. The walk goes through such a node
+        only where rules of another dataplane are to come, and it knows how the answer is translated back.
         """
-        accepted = (
-            isinstance(event, PolicyRan) and event.result.accepted_untracked
-            for leg in self._journey.legs
-            for event in leg.made.trace.events
-        )
-        walkers = self._traveller.walkers
-        return all(walkers[leg.made.node].datapath is not None for leg in self._journey.legs) and not any(accepted)
+        here = [leg.made for leg in self._journey.legs if leg.made.node == node and not (leg.reply or leg.outer)]
+        if not here or self._traveller.walkers[node].datapath is None:
+            return False
+        if any(
+            isinstance(one, PolicyRan) and one.result.accepted_untracked for made in here for one in made.trace.events
+        ):
+            return False
+        mixed = any(self._traveller.walkers[leg.made.node].datapath is None for leg in self._journey.legs)
+        table = self._tables.get(node)
+        return not (mixed and table is not None and table.knows_answer(answer))
 
     # ------------------------------------------------------------------------------------------------------- legs
 
     def _go(self, packet: Packet, place: Place, reply: bool) -> None:
         node, interface = place.node, place.interface
         for _ in range(MAX_LEGS):
+            if reply and self._passes_by_entry(node, packet):
+                self._journey.replied = self._journey.by_entries = True
+                return
             made = self._pass(node, packet, interface, reply)
             if made.ending == DELIVERED:
                 self._arrive("host", Place(node), packet, reply)

@@ -73,7 +73,10 @@ ENTRIES: Entries = {
             {"address": REMOTE_POD, "port": 8080},
         )
     ],
-    "cali_v4_fsafes2": [({"prefix_length": 32, "protocol": TCP, "port": 22, "flags": 0}, {})],
+    "cali_v4_fsafes2": [
+        ({"prefix_length": 32, "protocol": TCP, "port": 22, "flags": 0}, {}),
+        ({"prefix_length": 32, "protocol": TCP, "port": 53, "flags": 1}, {}),
+    ],
     "cali_v4_sprefix": [({"prefix_length": 64, "ifindex": 3, "address": OUTSIDE}, {})],
     "cali_iface4": [({"ifindex": 3}, {"flags": 3, "name": POD})],
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from calico_debug.model.values import unknown
 from calico_debug.walk.bpf_addresses import is_neighbour_discovery
 from calico_debug.walk.bpf_datapath import BpfDatapath
 from calico_debug.walk.packet import ICMPV6, TCP, UDP, Packet
@@ -108,5 +109,10 @@ def test_blackholes_failsafes_and_tunnels(datapath: BpfDatapath) -> None:
     assert not datapath.addresses.failsafe(packet(OUTSIDE, HERE, 22), outbound=True)
     assert not datapath.addresses.failsafe(packet(OUTSIDE, HERE, 23), outbound=False)
     assert not datapath.addresses.failsafe(Packet(4, TCP, 1, 2), outbound=False)
+    assert datapath.addresses.answers_failsafe(Packet(4, TCP, int(OUTSIDE), int(HERE), 53, 1)) is True
+    assert datapath.addresses.answers_failsafe(Packet(4, TCP, int(OUTSIDE), int(HERE), 22, 1)) is False
+    open_port = unknown(16, "not given")
+    assert datapath.addresses.answers_failsafe(Packet(4, TCP, int(OUTSIDE), int(HERE), open_port, 1)) is None
+    assert datapath.addresses.answers_failsafe(Packet(4, UDP, int(OUTSIDE), int(HERE), open_port, 1)) is False
     assert datapath.addresses.without_policy(packet(THERE, HERE, 4789, UDP))
     assert not datapath.addresses.without_policy(packet(OUTSIDE, HERE, 4789, UDP))

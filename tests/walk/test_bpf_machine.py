@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from calico_debug.decode.bpf_instructions import from_bytes
 from calico_debug.model.bytecode import BytecodeError, Instruction, MapReference, Program
 from calico_debug.walk.bpf_compile import compiled
-from calico_debug.walk.bpf_machine import Compiled, Doubtful, Left, Outcome, execute
+from calico_debug.walk.bpf_machine import Compiled, Doubtful, Execution, Left, Outcome, execute
 from calico_debug.walk.bpf_memory import Pointer, Region
 from calico_debug.walk.bpf_values import Unsettled
 from calico_debug.walk.choices import Chooser, Kind, Unsure
@@ -216,6 +216,43 @@ class TestTailCalls:
         outcome = run(code, maps=Maps(program(code)))
         assert outcome.result == 5
         assert len(outcome.trace) == 34
+
+
+class TestStretches:
+    def stretch(self, code: Assembler, start: int, until: int) -> int:
+        execution = Execution(Maps(), Chooser(), 100)
+        return execution.run_stretch(program(code), start, {9: 5}, lambda _slot, following: following == until)
+
+    def code(self) -> Assembler:
+        code = Assembler()
+        code.alu(MOV, 0, 1)
+        code.alu_register(MOV, 1, 9)
+        code.branch(JEQ, 1, 5, "far")
+        code.exit(2)
+        code.label("far")
+        code.store(4, 10, -4, 1)
+        code.exit(3)
+        return code
+
+    def test_from_the_middle_to_a_step_that_stops(self) -> None:
+        assert self.stretch(self.code(), 1, 5) == 2  # the branch, which register 9 decides
+
+    def test_a_program_that_ends_before(self) -> None:
+        with pytest.raises(BytecodeError, match="ends at instruction 7"):
+            self.stretch(self.code(), 5, 77)
+
+    def test_one_that_does_not_get_on(self) -> None:
+        code = Assembler()
+        code.label("here")
+        code.jump("here")
+        with pytest.raises(BytecodeError, match="does not get on"):
+            self.stretch(code, 0, 77)
+
+    def test_registers_that_were_not_given_are_empty(self) -> None:
+        code = Assembler()
+        code.alu_register(MOV, 1, 8)
+        with pytest.raises(BytecodeError, match="register 8 is read before"):
+            self.stretch(code, 0, 77)
 
 
 class TestAddresses:

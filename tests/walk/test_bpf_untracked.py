@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
 from calico_debug.decode.bpf_globals import XDP_GLOBALS
+from calico_debug.model.bytecode import LOAD_WIDE, SECOND_HALF, Instruction
 from calico_debug.model.explanation import FlowExplanation
-from tests.bytecode.felix import Policy, Rule, Rules, Tier, debug_file
+from tests.bytecode.felix import (
+    JUMP_FD,
+    SETS_FD,
+    STATE_FD,
+    STATIC_FD,
+    Builder,
+    Policy,
+    Rule,
+    Rules,
+    Style,
+    Tier,
+    debug_file,
+)
+from tests.decode.test_bpf_instructions import dumped
 from tests.explain.world import decided
 from tests.walk.recorded_bpf import POLICY, Change, RecordedCluster
 
@@ -143,3 +158,42 @@ def test_a_driver_may_have_no_room_for_what_xdp_says() -> None:
 
 def test_no_program_in_the_slot_passes_everything() -> None:
     assert decided(ask(with_xdp(slots=False), 9998)) == decided(ask(lambda _files: None, 9998))
+
+
+def test_a_dump_without_felix_s_file_is_run_too() -> None:
+    """Then rules are known by their ids alone."""
+
+    def dumped_only(files: dict[str, bytes]) -> None:
+        with_xdp()(files)
+        if files.pop(f"{POLICY}eth0_xdp_v4.json", None) is None:
+            return
+        maps = json.loads(files["bpf/map-show.json"])
+        found = {name: next(one["id"] for one in maps if one["name"] == name) for name in NAMES.values()}
+        [part] = Builder(UNTRACKED, Style(descriptors={fd: found[name] for fd, name in NAMES.items()})).parts
+        programs = json.loads(files["bpf/prog-show.json"])
+        programs[-1]["map_ids"] = list(found.values())
+        files["bpf/prog-show.json"] = json.dumps(programs).encode()
+        files[f"bpf/xlated-{PROGRAM}.json"] = json.dumps(listing(part.instructions())).encode()
+
+    for port, verdict in ((9999, "allowed"), (9998, "denied"), (9997, "denied")):
+        answer = ask(dumped_only, port)
+        assert answer.verdict == verdict
+        assert "bpf-policy-debug-missing" in {finding.code for finding in answer.findings}
+    assert stages(ask(dumped_only, 9997))[0] == ("host", "passed")
+
+
+NAMES = {STATE_FD: "cali_state6", SETS_FD: "cali_v4_ip_sets", STATIC_FD: "xdp_cali_progs3", JUMP_FD: "xdp_cali_jump3"}
+
+
+def listing(instructions: Sequence[Instruction]) -> list[dict[str, object]]:
+    """As ``bpftool -j prog dump xlated … opcodes`` prints them: a wide load is one entry."""
+    listed = []
+    for one in instructions:
+        if one.code == SECOND_HALF:
+            continue
+        immediates = (one.immediate & NONE, 0, one.immediate >> 32) if one.code == LOAD_WIDE else (one.immediate,)
+        text = f"({one.code:02x}) {f'call {one.helper}#1' if one.helper else 'x'}"
+        if one.code == LOAD_WIDE and one.source:
+            text = f"(18) r{one.destination} = map[id:{one.immediate}]"
+        listed.append(dumped(text, hex(one.code), one.destination, one.source, one.offset, *immediates))
+    return listed

@@ -67,3 +67,12 @@ def test_a_recorded_connection_is_joined_when_asked() -> None:
     joined = ConnectionTable(known, ask_evidence=True).track(packet())
     assert (joined.existing, joined.state) == (True, STATE_BITS["established"])
     assert not ConnectionTable(known, ask_evidence=False).track(packet()).existing
+
+
+def test_answers_of_the_flow_s_own_connections_are_known() -> None:
+    table = ConnectionTable(state(), ask_evidence=False)
+    asked = Packet(4, UDP, CLIENT, SERVER, 1000, 53)
+    table.track(asked)
+    assert table.knows_answer(Packet(4, UDP, SERVER, CLIENT, 53, 1000))
+    assert not table.knows_answer(Packet(4, TCP, SERVER, CLIENT, 53, 1000))
+    assert not table.knows_answer(Packet(4, UDP, SERVER, CLIENT, 54, 1000))
