@@ -230,7 +230,7 @@ class TestStretches:
         code.branch(JEQ, 1, 5, "far")
         code.exit(2)
         code.label("far")
-        code.store(4, 10, -4, 1)
+        code.store(4, 10, -4, 9)
         code.exit(3)
         return code
 
