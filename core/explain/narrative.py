@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from calico_debug.explain.attribution import Attributor, evidence_of, profile_ref
+from calico_debug.explain.bpf_answers import answers
 from calico_debug.explain.bpf_closest import closest_step
 from calico_debug.explain.bpf_policy import tell_policy, with_names
 from calico_debug.explain.closest import closest_rule, tell
@@ -14,7 +15,7 @@ from calico_debug.explain.denials import cause_of
 from calico_debug.explain.evaluation import ALLOWED, DENIED, EndpointVisit, TierVisit, endpoint_visits
 from calico_debug.explain.hookorder import order_finding
 from calico_debug.explain.kube_proxy import is_kube_proxy
-from calico_debug.explain.phrases import OUTSIDE_TIERS, answer, end_of_tier, spot, undecided_tier
+from calico_debug.explain.phrases import OUTSIDE_TIERS, end_of_tier, spot, undecided_tier
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.model.explanation import Decision, Finding, RuleRef, Step
 from calico_debug.model.routing import address_from_int
@@ -90,18 +91,9 @@ class _Narrator:
             self._leg(leg)
         if told.decision is None:
             self._conclude()
-        if journey.by_entries:
-            self._answered()
+        for step in answers(journey):
+            self._step(step)
         return told
-
-    def _answered(self) -> None:
-        """The way back, which programs of the eBPF dataplane settle by what they noted on the way there."""
-        walked = {leg.made.node for leg in self._journey.legs if leg.reply}
-        legs = [leg for leg in self._journey.legs if not (leg.outer or leg.reply or leg.made.node in walked)]
-        for leg, before in zip(reversed(legs), [*reversed(legs[:-1]), None], strict=True):
-            own = _tunnelled(leg)
-            origin = _tunnelled(before) if before is not None else False
-            self._step(Step(leg.made.node, "reply", "passed", answer(own, origin, _translated_here(leg))))
 
     # ------------------------------------------------------------------------------------------------- conclusions
 
@@ -415,14 +407,6 @@ _CUT_DISCOVERY = (
     "IPv6 neighbour discovery is cut between the nodes, so nothing crosses the link: the host endpoint's policy has to "
     "allow ICMPv6 types 135 and 136 both ways"
 )
-
-
-def _tunnelled(leg: Leg) -> bool:
-    return any(isinstance(event, Tunnelled) for event in leg.made.trace.events)
-
-
-def _translated_here(leg: Leg) -> bool:
-    return any(isinstance(event, Translated) and event.service for event in leg.made.trace.events)
 
 
 def _denial_step(leg: Leg, decision: Decision, verdict: str, denial: Denial) -> Step:

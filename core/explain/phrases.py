@@ -54,18 +54,6 @@ def undecided_tier(visit: EndpointVisit, tier: TierVisit) -> str:
     return f"no rule matched; {kind} denies only by a rule" if kind else "no rule matched"
 
 
-def answer(tunnelled: bool, through_tunnel: bool, translated: bool) -> str:
-    """Why an answer passes a node of the eBPF dataplane: one that ``tunnelled`` its request to a backend elsewhere, one
-    that got it ``through_tunnel``, one that ``translated`` it from a service, or any other.
-    """
-    passes = "the programs' own connection tracking lets the answer through"
-    if through_tunnel:
-        return f"{passes}: back into the tunnel, or straight to the client if BPFExternalServiceMode is DSR"
-    if tunnelled:
-        return f"{passes}: out of the tunnel, as from the service (not with BPFExternalServiceMode DSR)"
-    return f"{passes}, as from the service" if translated else passes
-
-
 def spot(family: int, address: int, port: Port) -> str:
     """An address with its port, as ``10.0.0.1:80`` or ``[fd00::1]:80``; without the port where it is not known."""
     shown = str(address_from_int(family, address))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from calico_debug.explain.evaluation import EndpointVisit, PolicyVisit, TierVisit
-from calico_debug.explain.phrases import OUTSIDE_TIERS, answer, end_of_tier, spot, undecided_tier
+from calico_debug.explain.phrases import OUTSIDE_TIERS, end_of_tier, spot, undecided_tier
 from calico_debug.model.explanation import REASONS, PolicyRef
 from calico_debug.model.values import unknown
 from calico_debug.policy.chains import chain_role
@@ -48,10 +48,3 @@ def test_places() -> None:
 
 def test_reasons_are_reasons() -> None:
     assert set(OUTSIDE_TIERS) <= set(REASONS)
-
-
-def test_answers_by_what_programs_noted() -> None:
-    plain, service = answer(False, False, False), answer(False, False, True)
-    assert service == f"{plain}, as from the service"
-    assert answer(True, False, True).startswith(f"{plain}: out of the tunnel")
-    assert answer(False, True, False).startswith(f"{plain}: back into the tunnel")
