@@ -7,10 +7,12 @@ writePortsMatch, writeICMPTypeMatch, writeICMPTypeCodeMatch), the same in v3.28 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from calico_debug.model.bytecode import Clause
+from calico_debug.model.bytecode import Clause, Instruction
+from calico_debug.model.flow import protocol_name
 
 _SIDES: Final = {"source": "source", "dest": "destination", "destPreNAT": "destination"}
 _SIDE: Final = "(?P<side>source|dest|destPreNAT)"
@@ -45,7 +47,7 @@ def starts_clause(comment: str) -> bool:
 def read_clause(comment: str) -> Clause:
     """The clause that a comment tells of; `UNREAD` if it is none of Felix's."""
     if found := _PROTOCOL.fullmatch(comment):
-        return Clause("protocol", found["wanted"] or "udp", found["test"] in _NEGATED)  # Felix prints "" for UDP's 17
+        return Clause("protocol", found["wanted"], found["test"] in _NEGATED)
     if found := _NETWORKS.fullmatch(comment):
         return Clause(_SIDES[found["side"]], found["wanted"].replace(",", ", "), found["test"] in _NEGATED)
     if found := _IP_SET.fullmatch(comment):
@@ -73,3 +75,13 @@ def with_named_ports(clause: Clause, comment: str) -> Clause:
         part for part in (clause.wanted, *(f"set {name}" for name in found["wanted"].split(","))) if part
     )
     return replace(clause, wanted=wanted, by_set=True, with_ports=True)
+
+
+def with_number(clause: Clause, code: Sequence[Instruction]) -> Clause:
+    """The protocol's clause with what its ``code`` compares: Felix prints "" for most numbers, and "udp" for 11.
+
+    A name that Felix does not know is compared as 0, and kept.
+    """
+    if clause.kind != "protocol" or len(code) < 2 or code[1].immediate <= 0:
+        return clause
+    return replace(clause, wanted=protocol_name(code[1].immediate))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from calico_debug.decode.bpf_instructions import from_bytes, recorded_ids
 from calico_debug.decode.json_text import parse_json
-from calico_debug.decode.policy_clauses import read_clause, starts_clause, with_named_ports
+from calico_debug.decode.policy_clauses import read_clause, starts_clause, with_named_ports, with_number
 from calico_debug.errors import EvidenceError
 from calico_debug.model.bytecode import BytecodeError, Clause, PolicyDebug, Program, Section, SectionKind
 
@@ -205,6 +205,10 @@ def _programs(slots: Sequence[_Slot], reader: _Reader, what: str) -> tuple[tuple
             if index is not None and index != _NOWHERE:
                 sections[offset] = reader.rules[index]
         targets = {offset: slot.target for offset, slot in enumerate(slots[start:end]) if slot.target}
-        clauses = {slot - start: clause for slot, clause in reader.clauses.items() if start <= slot < end}
+        clauses = {
+            slot - start: with_number(clause, instructions[slot - start : slot - start + 2])
+            for slot, clause in reader.clauses.items()
+            if start <= slot < end
+        }
         programs.append(Program(instructions, "fd", f"{what}#{len(programs)}", sections, targets, clauses))
     return tuple(programs), final

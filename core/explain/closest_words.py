@@ -89,6 +89,11 @@ def _why(kind: str, unmet: Unmet, texts: Mapping[str, str], asked: Asked, name: 
         wanted = texts.get(f"not {kind}") or texts.get(kind) or f"not {unmet.wanted or 'what the rule excludes'}"
         return f"{shown} is left out: {wanted}"
     wanted = texts.get(kind) or texts.get(f"not {kind}") or unmet.wanted
+    if kind == "protocol" and _UNKNOWN_NAMES.get(wanted.lower()) == asked.protocol:
+        return (
+            f"{shown} is what the rule names, but Calico's eBPF programs do not know it by name: write the number "
+            f"{asked.protocol}"
+        )
     match kind:
         case "source" | "destination":
             if kind in texts and f"not {kind}" in texts:
@@ -127,5 +132,9 @@ def _with_port(side: str, unmet: Unmet, texts: Mapping[str, str], asked: Asked, 
     return f"{shown} is left out: {wanted}" if unmet.negated else f"{shown} is not {wanted}"
 
 
+_UNKNOWN_NAMES = {"icmpv6": 58, "udplite": 136}
+"""Protocols that the API names and felix/bpf/polprog (protocolToNumber, v3.28 to v3.32) takes for none: such a
+rule matches nothing.
+"""
 _CROWDS = ("pods", "anything", "hosts", "service")
 """Beginnings of phrases for endpoints, which one is among rather than in."""

@@ -9,6 +9,7 @@ from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.model.bpf import TcGlobals
 from calico_debug.model.bpf_words import GLOBAL_FLAGS, names_of_bits
 from calico_debug.state.bpf_checks import running_order
+from calico_debug.walk.bpf_outcomes import XDP
 from calico_debug.walk.packet import TCP, UDP
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class InterfaceHooks:
         self._state = state
         self._lookups = lookups
         self._attached: dict[tuple[str, str], Attachment | None] = {}
+        self._connected: dict[tuple[int, int], bool] = {}
 
     def attachment(self, interface: str, hook: str) -> Attachment | None:
         """Calico's program at a tc hook of the interface, the first if there are several; None without one."""
@@ -40,8 +42,11 @@ class InterfaceHooks:
 
     def xdp(self, interface: str) -> Attachment | None:
         """Calico's XDP program at the interface, as untracked policy of a host endpoint needs; None without one."""
-        attached = self._state.bpf.calico_attachments(interface)
-        return next((one for one in attached if one.mechanism == "xdp"), None)
+        key = (interface, XDP)
+        if key not in self._attached:
+            attached = self._state.bpf.calico_attachments(interface)
+            self._attached[key] = next((one for one in attached if one.mechanism == "xdp"), None)
+        return self._attached[key]
 
     def translates_at_connect(self, family: int, protocol: int) -> bool:
         """Whether processes, pods' too, are connected to a service's backend by programs at the cgroups' root.
@@ -49,13 +54,18 @@ class InterfaceHooks:
         Source: felix/bpf/nat/connecttime.go, installCTLB: connect is always attached, and sendmsg where UDP is not left
         out. IPv6 is translated when what is attached leads to a program that has the IPv6 services.
         """
-        call = {TCP: "connect", UDP: "sendmsg"}.get(protocol)
-        services = self._state.bpf.map(Role.NAT_FRONTENDS, family) if call else None
-        reach = self._state.bpf.reach
-        return services is not None and any(
-            one.mechanism == "cgroup" and one.hook == f"{call}{family}" and services.info.id in reach.by_attachment[one]
-            for one in reach.attachments
-        )
+        key = (family, protocol)
+        if key not in self._connected:
+            call = {TCP: "connect", UDP: "sendmsg"}.get(protocol)
+            services = self._state.bpf.map(Role.NAT_FRONTENDS, family) if call else None
+            reach = self._state.bpf.reach
+            self._connected[key] = services is not None and any(
+                one.mechanism == "cgroup"
+                and one.hook == f"{call}{family}"
+                and services.info.id in reach.by_attachment[one]
+                for one in reach.attachments
+            )
+        return self._connected[key]
 
     def index(self, name: str) -> int | None:
         """The interface's number."""

@@ -12,6 +12,8 @@ from tests.bytecode.assembler import ADD, AND, JEQ, JGE, JLE, JLT, JNE, LSH, MOV
 STATE_FD, SETS_FD, STATIC_FD, JUMP_FD = 33, 48, 11, 12
 LOOKUP, TAIL_CALL = 1, 12
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "sctp": 132}
+PRINTED = {6: "tcp", 11: "udp", 1: "icmp", 132: "sctp"}
+"""What Felix calls numbers (protocolToName); any other is ""."""
 FIELDS = {  # with the header of 8 bytes
     "ip_src": 8,
     "pre_nat_ip_dst": 40,
@@ -275,7 +277,8 @@ class Builder:
         a = self.a
         for protocol, test in ((rule.protocol, JNE), (rule.not_protocol, JEQ)):
             if protocol is not None:
-                a.comment(f"If protocol {'!=' if test == JNE else '=='} {protocol}, skip to next rule")
+                name = protocol if isinstance(protocol, str) else PRINTED.get(protocol, "")
+                a.comment(f"If protocol {'!=' if test == JNE else '=='} {name}, skip to next rule")
                 self._load(1, 1, "ip_proto")
                 a.branch(test, 1, protocol if isinstance(protocol, int) else PROTOCOLS.get(protocol, 0), skip)
         for nets, negate, side in (

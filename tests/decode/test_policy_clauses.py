@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from calico_debug.decode.policy_clauses import UNREAD, read_clause, starts_clause, with_named_ports
-from calico_debug.model.bytecode import Clause
+from calico_debug.decode.policy_clauses import UNREAD, read_clause, starts_clause, with_named_ports, with_number
+from calico_debug.model.bytecode import Clause, Instruction
 from tests.bytecode.recorded import RECORDED, RecordedCluster
 from tests.recordings import Recording
 
@@ -17,7 +17,7 @@ SKIP = ", skip to next rule"
     [
         ("If protocol != tcp", Clause("protocol", "tcp")),
         ("If protocol == sctp", Clause("protocol", "sctp", True)),
-        ("If protocol != ", Clause("protocol", "udp")),  # what Felix prints for the number 17
+        ("If protocol != ", Clause("protocol", "")),  # what Felix prints for the number 17, and for 58
         ("If source not in {10.0.0.0/8,fd00::/8}", Clause("source", "10.0.0.0/8, fd00::/8")),
         ("If destPreNAT in {10.0.0.1/32}", Clause("destination", "10.0.0.1/32", True)),
         ("If source doesn't match ipset s:a-_B (0x1f)", Clause("source", "set s:a-_B", False, True)),
@@ -46,6 +46,20 @@ def test_named_ports_belong_to_the_ports_before_them() -> None:
     only = read_clause(f"If dest port is not within any of {{}}{SKIP}")
     assert with_named_ports(only, named).wanted == "set n:a, set n:b"
     assert with_named_ports(ports, "Rule MatchID: 3") == ports
+
+
+def test_numbers_are_read_from_the_code() -> None:
+    load = Instruction(0x71, 1, 9, 104)
+
+    def compared(comment: str, number: int) -> str:
+        code = (load, Instruction(0x55, 1, 0, 3, number))
+        return with_number(read_clause(f"If protocol != {comment}{SKIP}"), code).wanted
+
+    assert [compared("", 17), compared("", 58), compared("udp", 11), compared("", 47)] == ["udp", "icmpv6", "11", "47"]
+    assert compared("icmpv6", 0) == "icmpv6"
+    ports = Clause("source ports", "80")
+    assert with_number(ports, (load, load)) == ports
+    assert with_number(Clause("protocol", "tcp"), (load,)).wanted == "tcp"
 
 
 @RECORDED

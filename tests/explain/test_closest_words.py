@@ -80,6 +80,16 @@ def test_why(kind: str, unmet: Unmet, rule: dict[str, Any], why: str) -> None:
     assert words({kind: unmet}, **rule) == why
 
 
+@pytest.mark.parametrize(("name", "number"), [("ICMPv6", 58), ("UDPLite", 136)])
+def test_protocols_that_programs_do_not_know_by_name(name: str, number: int) -> None:
+    """ "protocol icmpv6 is not ICMPv6" would be no help."""
+    spec = {"ingress": [{"action": "Allow", "protocol": name}]}
+    policy = PolicyObject("GlobalNetworkPolicy", "", "x", "default", None, spec)
+    asked = Asked(6, number, 1, 2, None, None)
+    said = rule_in_words(policy, "ingress", 0, 0, "Allow", {"protocol": Unmet(name.lower())}, asked, _name)
+    assert said.endswith(f"by name: write the number {number}")
+
+
 def test_ports_of_another_protocol_do_not_count() -> None:
     failed = {"destination ports": 1, "icmp": 2, "source": 3, "protocol": 4}
     assert list(by_clause(failed)) == ["protocol", "source"]
