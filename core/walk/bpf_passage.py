@@ -54,6 +54,11 @@ class BpfPassage(PolicedPassage):
             return self._pass(SENT, way.interface, way.next_hop)
         return self._through_the_host()
 
+    def _receive_on_link(self) -> Pass:
+        self._packet.incoming, self._packet.outgoing = self._interface(self._arrived), None
+        self._accepted_untracked()  # which neighbour discovery does not pass unasked, as it does tc
+        return super()._receive_on_link()
+
     def _through_the_host(self, tracked: bool = True) -> Pass:
         """The packet goes up into the host's stack, whose conntrack sees it as the program left it."""
         packet = self._packet

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 import pytest
 
 from calico_debug.decode.bpf_globals import XDP_GLOBALS
 from calico_debug.model.bytecode import LOAD_WIDE, SECOND_HALF, Instruction
 from calico_debug.model.explanation import FlowExplanation
+from calico_debug.walk.choices import Chooser
+from calico_debug.walk.node import DELIVERED, DENIED
+from calico_debug.walk.packet import UDP, Packet
 from tests.bytecode.felix import (
     JUMP_FD,
     SETS_FD,
@@ -26,6 +30,7 @@ from tests.bytecode.felix import (
 from tests.decode.test_bpf_instructions import dumped
 from tests.explain.world import decided
 from tests.walk.recorded_bpf import POLICY, Change, RecordedCluster
+from tests.walk.test_bpf_passage import new
 
 OUTSIDE, NODE2 = "198.51.100.9", "172.30.0.12"
 PREAMBLE, PROGRAM, SETTINGS, SLOT = 90012, 90032, 90201, 7
@@ -154,6 +159,14 @@ def test_a_driver_may_have_no_room_for_what_xdp_says() -> None:
     answer = ask(with_xdp(mode="driver"), 9999)
     assert answer.verdict == "undetermined"
     assert any("metadata in front of the packet" in finding.message for finding in answer.findings)
+
+
+@pytest.mark.parametrize(("port", "ending"), [(9998, DENIED), (9997, DELIVERED)])
+def test_packets_of_the_link_meet_it_too(port: int, ending: str) -> None:
+    """Neighbour discovery is such: tc lets it pass unasked, XDP does not."""
+    walker = RecordedCluster(with_xdp()).walkers["node2"]
+    sent = Packet(4, UDP, int(ip_address(OUTSIDE)), int(ip_address(NODE2)), 40000, port)
+    assert walker.receive_on_link(sent, "eth0", new, Chooser()).ending == ending
 
 
 def test_no_program_in_the_slot_passes_everything() -> None:
