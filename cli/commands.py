@@ -29,6 +29,8 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
       calico-debug trace --bundle recording.tar.gz --from client/client --to 10.244.2.32:9001 -o json
       # Many flows, one answer a line
       calico-debug trace --bundle recording/ --flows flows.jsonl
+      # What a pod is programmed with, rule by rule, with hits
+      calico-debug policy client/client --bundle recording.tar.gz
     """,
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")

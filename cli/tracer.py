@@ -38,9 +38,17 @@ class EvidenceTracer:
 
 def open_tracer(place: Place, platform: str) -> EvidenceTracer:
     """A tracer for a bundle or, without one, for this node and its cluster. Raises `CalicoDebugError`."""
+    return EvidenceTracer(*open_place(place, platform))
+
+
+def open_place(place: Place, platform: str) -> tuple[EvidenceSource, str | None]:
+    """The evidence of a place, and the namespace of names without one: as typed, else of the cluster's context.
+
+    Raises `CalicoDebugError`.
+    """
     cluster = find_cluster(place)
     namespace = place.namespace or (cluster.namespace if cluster is not None else "")
-    return EvidenceTracer(_open(place, platform, cluster), namespace or None)
+    return _open(place, platform, cluster), namespace or None
 
 
 def open_source(place: Place, platform: str) -> EvidenceSource:

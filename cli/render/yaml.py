@@ -18,8 +18,13 @@ class _Dumper(yaml.SafeDumper):
 
 def render(explanation: FlowExplanation, style: Style) -> str:  # noqa: ARG001 - one signature for every renderer
     """One document."""
+    return dump(to_document(explanation))
+
+
+def dump(document: object) -> str:
+    """Anything as YAML."""
     dumped: str = yaml.dump(
-        to_document(explanation),
+        document,
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=False,

@@ -60,6 +60,7 @@ def decode_policy_debug(data: bytes, what: str) -> PolicyDebug:
         tuple(final_ids.get(position, rule) for position, rule in enumerate(reader.rules)),
         reader.ip_sets,
         reader.fields,
+        tuple(reader.ruleless),
     )
 
 
@@ -107,6 +108,8 @@ class _Reader:
         self._ended = -1
         """Number of the tier that ended last: Felix numbers the labels behind the ends so."""
         self._policy: tuple[str, str, str] | None = None
+        self._policy_start = 0
+        self.ruleless: list[tuple[int, Section]] = []
         self._count: dict[tuple[str, str, str], int] = {}
         self._current: int | None = None
         self._before_split: int | None = None
@@ -156,10 +159,12 @@ class _Reader:
         elif comment.startswith("End of rule "):
             self._current = None
         elif found := _LEGACY_POLICY.fullmatch(comment):
-            self._policy = ("", "", found[1])
+            self._start_policy("", "", found[1])
         elif found := _POLICY.fullmatch(comment):
-            self._policy = (found[1], found[2] or "", found[3])
+            self._start_policy(found[1], found[2] or "", found[3])
         elif _POLICY_END.fullmatch(comment):
+            if self._policy is not None and self._policy_start == len(self.rules):
+                self.ruleless.append((len(self.rules), Section(SectionKind.POLICY, self._tier, *self._policy)))
             self._policy = None
         elif (found := _MATCH_ID.fullmatch(comment)) and self._current is not None:
             self.rules[self._current] = replace(self.rules[self._current], match_id=int(found[1]))
@@ -170,6 +175,9 @@ class _Reader:
             self.clauses[position] = read_clause(comment)
         elif self._clause in self.clauses:
             self.clauses[self._clause] = with_named_ports(self.clauses[self._clause], comment)
+
+    def _start_policy(self, owner: str, namespace: str, name: str) -> None:
+        self._policy, self._policy_start = (owner, namespace, name), len(self.rules)
 
     def _rule(self, comment: str) -> None:
         found = _RULE.fullmatch(comment)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from calico_debug.walk.bpf_policy import Hit
 
 PROFILE = "Profile"
-_CALICO_KINDS = ("NetworkPolicy", "GlobalNetworkPolicy")
+CALICO_KINDS = ("NetworkPolicy", "GlobalNetworkPolicy")
+"""Kinds whose rules are programmed one by one."""
 _ACTIONS = {"allow": "Allow", "deny": "Deny", "pass": "Pass", "log": "Log"}
 _NO_HOST_POLICY = "no policy of the host endpoint speaks of this traffic"
 _NOT_UNTRACKED = "untracked policy (doNotTrack) says nothing of this traffic"
@@ -47,13 +48,18 @@ def with_names(result: PolicyResult, section: Callable[[int], Section | None]) -
 
 
 def tell_policy(
-    result: PolicyResult, node: str, family: int, index: PolicyIndex, datapath: BpfDatapath, hypothetical: bool
+    result: PolicyResult, node: str, index: PolicyIndex, datapath: BpfDatapath, hypothetical: bool
 ) -> PolicyTold:
     """Tell a run of an interface's policy program."""
+<<<<<<< HEAD
     steps = [_step(hit, result, node, family, index, datapath, hypothetical) for hit in result.run.hits]
     if result.run.verdict is Verdict.PASSED:
         steps.append(Step(node, "host", "passed", _NOT_UNTRACKED, result.direction, hypothetical=hypothetical))
     elif _passed_everything(result):
+=======
+    steps = [_step(hit, result, node, index, datapath, hypothetical) for hit in result.run.hits]
+    if _passed_everything(result):
+>>>>>>> 896aced (Listings for every dataplane: policy, conntrack, nat, routes, ipsets, ifstate, counters, by name and in four forms)
         steps.append(Step(node, "host", "allowed", _NO_HOST_POLICY, result.direction, hypothetical=hypothetical))
     elif not steps:
         detail = result.run.detail or _UNEXPLAINED
@@ -106,7 +112,6 @@ def _step(
     hit: Hit,
     result: PolicyResult,
     node: str,
-    family: int,
     index: PolicyIndex,
     datapath: BpfDatapath,
     hypothetical: bool,
@@ -123,7 +128,7 @@ def _step(
     rule: RuleRef | None = None
     detail = ""
     if section.kind is SectionKind.END_OF_TIER:
-        detail = end_of_tier(not result.host, _asked(section.tier, result, direction, family, index))
+        detail = end_of_tier(not result.host, _asked(section.tier, result, direction, index))
         if outcome == "passed":
             detail = "no rule matched, and the tier's default action is to pass"
     elif section.kind is SectionKind.NO_PROFILE:
@@ -132,34 +137,53 @@ def _step(
         ref = PolicyRef(PROFILE, section.name)
         detail = f"no tier decided; profile {section.name} {'allows' if outcome == 'allowed' else 'denies'}"
     else:
+<<<<<<< HEAD
         ref, rule = policy_and_rule(section, direction, family, index)
+=======
+        ref, rule = policy_of_section(section, direction, index)
+>>>>>>> 896aced (Listings for every dataplane: policy, conntrack, nat, routes, ipsets, ifstate, counters, by name and in four forms)
     return Step(node, stage, outcome, detail, direction, section.tier, ref, rule, evidence, hypothetical)
 
 
-def _asked(tier: str, result: PolicyResult, direction: str, family: int, index: PolicyIndex) -> list[PolicyRef]:
+def _asked(tier: str, result: PolicyResult, direction: str, index: PolicyIndex) -> list[PolicyRef]:
     """The policies of a tier that the program has rules of, in their order."""
     found = (one for one in result.rules if one.kind is SectionKind.RULE and one.tier == tier and one.owner != PROFILE)
+<<<<<<< HEAD
     return list(dict.fromkeys(policy_and_rule(one, direction, family, index)[0] for one in found))
 
 
 def policy_and_rule(section: Section, direction: str, family: int, index: PolicyIndex) -> tuple[PolicyRef, RuleRef]:
     """The policy and the rule that a section stands for; ``index`` counts the object's rules where that is known."""
     identity = identity_of(section)
+=======
+    return list(dict.fromkeys(policy_of_section(one, direction, index)[0] for one in found))
+
+
+def policy_of_section(section: Section, direction: str, index: PolicyIndex) -> tuple[PolicyRef, RuleRef]:
+    """The policy and the rule, as a user would look them up, that a rule's section stands for."""
+    identity = identity_of_section(section)
+>>>>>>> 896aced (Listings for every dataplane: policy, conntrack, nat, routes, ipsets, ifstate, counters, by name and in four forms)
     found = index.find(identity) if identity is not None else None
     action = _ACTIONS.get(section.action, section.action)
     if identity is None:
         return PolicyRef(section.owner, section.name, section.namespace), RuleRef(action)
     name = found.name if found is not None else identity.name
     number: int | None = section.index
-    if identity.kind not in _CALICO_KINDS:
-        # The program has the rules that Felix converted; the user wrote entries.
-        programmed = programmed_rules(found, direction, family) if found is not None else None
+    if identity.kind not in CALICO_KINDS:
+        # The program has the rules that Felix converted, numbered before those of the other IP version are left out;
+        # the user wrote entries.
+        programmed = programmed_rules(found, direction, 0) if found is not None else None
         number = programmed[section.index].index if programmed and section.index < len(programmed) else None
     return PolicyRef(identity.kind, name, identity.namespace), RuleRef(action, number)
 
 
+<<<<<<< HEAD
 def identity_of(section: Section) -> PolicyIdentity | None:
     """Whose rule a section is, None if its name cannot be read."""
+=======
+def identity_of_section(section: Section) -> PolicyIdentity | None:
+    """The policy that a rule's section names, None where its name says too little."""
+>>>>>>> 896aced (Listings for every dataplane: policy, conntrack, nat, routes, ipsets, ifstate, counters, by name and in four forms)
     if section.owner:
         kind = FELIX_KINDS.get(section.owner, section.owner)
         return PolicyIdentity(kind, section.namespace, section.name, section.tier)

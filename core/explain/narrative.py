@@ -209,7 +209,7 @@ class _Narrator:
         datapath = self._walkers[node].datapath
         assert datapath is not None
         result = with_names(result, self._attributor.section)
-        told = tell_policy(result, node, leg.made.packet.family, self._attributor.index, datapath, hypothetical)
+        told = tell_policy(result, node, self._attributor.index, datapath, hypothetical)
         for step in told.steps:
             self._step(step)
         if self._with_steps and result.denied:

@@ -70,6 +70,8 @@ class SectionKind(Enum):
 
     RULE = "rule"
     END_OF_TIER = "end-of-tier"
+    POLICY = "policy"
+    """A policy that has no rule for the direction: it decides nothing, and its tier's end may."""
     NO_PROFILE = "no-profile"
     """After the last tier and profile, where workloads are denied."""
 
@@ -130,7 +132,8 @@ class Program:
 class PolicyDebug:
     """Felix's debug file of one policy program.
 
-    ``rules`` are all its sections in order, those without code of their own too.
+    ``rules`` are all its sections in order, those without code of their own too. ``ruleless`` are policies that have no
+    rule, each as a section of kind POLICY, with the number of sections before it.
     ``hook`` is the tc hook ("tc ingress", "tc egress", "tc xdp"), opposite to the policy's direction on a pod.
     ``error`` is Felix's message when loading failed, else "". ``programs`` are the sub-programs in order; empty when
     Felix had none to write. ``ip_sets`` gives names of IP sets by number. ``fields`` is the byte offset of fields of
@@ -144,3 +147,4 @@ class PolicyDebug:
     rules: tuple[Section, ...]
     ip_sets: Mapping[int, str]
     fields: Mapping[str, int]
+    ruleless: tuple[tuple[int, Section], ...] = ()

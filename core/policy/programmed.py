@@ -37,6 +37,8 @@ class _Unknown(Exception):  # noqa: N818 - ends an expansion, is never shown
 def programmed_rules(policy: PolicyObject, direction: str, family: int) -> tuple[ProgrammedRule, ...] | None:
     """Rules of ``policy`` for "ingress" or "egress" that IPv``family`` has, in the dataplane's order.
 
+    ``family`` 0 gives those of both, as Felix numbers them before it leaves out the other one's.
+
     None if what Calico makes of the object cannot be told: a value that its API would refuse, an unknown kind. The
     object may have changed since it was programmed, and releases differ, so compare number and actions with the chain.
     """
@@ -57,7 +59,7 @@ def _calico(index: int, rule: Mapping[str, Any], _direction: str, family: int) -
     action = rule.get("action")
     if action not in CALICO_ACTIONS:
         raise _Unknown
-    if _ip_version(rule) not in (0, family):
+    if family and _ip_version(rule) not in (0, family):
         return
     for side in ("source", "destination"):
         entity = _mapping(rule.get(side))
@@ -83,6 +85,8 @@ def _has_family(
 
     Networks of the other family are left out; a list that this empties takes the rule with it, an excluded list too.
     """
+    if not family:
+        return True
     for one in (networks, excluded):
         if one and all(network.version != family for network in one):
             return False

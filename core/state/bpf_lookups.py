@@ -6,8 +6,12 @@ batches and decode only what passes the filter.
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+=======
+from collections.abc import Callable, Iterator, Mapping
+>>>>>>> 896aced (Listings for every dataplane: policy, conntrack, nat, routes, ipsets, ifstate, counters, by name and in four forms)
 from functools import cached_property
 from typing import Any
 
@@ -19,31 +23,19 @@ from calico_debug.errors import EvidenceError
 from calico_debug.model import bpf
 from calico_debug.model.routing import Address
 from calico_debug.state.bpf import BpfState
+from calico_debug.state.connection_filter import ANY_CONNECTION, ConnectionFilter
 
 OUTBOUND = 1
 """Flag of a failsafe port for connections from the host."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionFilter:
-    """Connections to list; None leaves a field open. ``client`` opened the connection; ``server`` is the other end or
-    the service that the client asked for; ``port`` is the server's or the service's.
-    """
-
-    client: Address | None = None
-    server: Address | None = None
-    port: int | None = None
-    protocol: int | None = None
-
-    def admits(self, entry: bpf.ConntrackEntry) -> bool:
-        """Whether an entry with legs (of type normal or NAT reverse) is wanted."""
-        server, port = entry.server
-        services = ((server, port), (entry.original_ip, entry.original_port))
-        return (
-            self.client in (None, entry.client[0])
-            and self.protocol in (None, entry.key.protocol)
-            and any(self.server in (None, ip) and self.port in (None, number) for ip, number in services)
-        )
+def admits(wanted: ConnectionFilter, entry: bpf.ConntrackEntry) -> bool:
+    """Whether an entry with legs (of type normal or NAT reverse) is wanted."""
+    services = (entry.server, (entry.original_ip, entry.original_port))
+    server_leg = entry.server_leg
+    unreplied = server_leg is not None and not server_leg.packets
+    states = (entry.tcp_state, "unreplied" if unreplied else "")
+    return wanted.admits(entry.key.protocol, entry.client, services, states)
 
 
 class BpfLookups:
@@ -72,7 +64,7 @@ class BpfLookups:
         """The entry with the legs: ``entry`` itself, or the one that an entry of type NAT forward names."""
         return entry if entry.reverse_key is None else self.connection_by_key(entry.reverse_key)
 
-    def connections(self, family: int, wanted: ConnectionFilter = ConnectionFilter()) -> Iterator[bpf.ConntrackEntry]:
+    def connections(self, family: int, wanted: ConnectionFilter = ANY_CONNECTION) -> Iterator[bpf.ConntrackEntry]:
         """Connections that pass the filter, once each (entries of type NAT forward are left out). Memory is bounded
         by a batch. Raises `EvidenceError`.
         """
@@ -89,8 +81,22 @@ class BpfLookups:
                     continue
                 key = batch.keys[place * key_size : (place + 1) * key_size]
                 for entry in decode_entry(layout, info, key, value):
-                    if isinstance(entry, bpf.ConntrackEntry) and entry.a_to_b is not None and wanted.admits(entry):
+                    if isinstance(entry, bpf.ConntrackEntry) and entry.a_to_b is not None and admits(wanted, entry):
                         yield entry
+
+    def newest_connection(self, family: int) -> int:
+        """When any connection had its last packet, in nanoseconds of CLOCK_MONOTONIC; 0 without connections. Raises
+        `EvidenceError`.
+        """
+        chosen = self._state.map(Role.CONNTRACK, family)
+        if chosen is None:
+            return 0
+        start = next(field.offset for field in chosen.layout.value.fields if field.name == "last_seen")
+        size, newest = chosen.info.value_stride, 0
+        for batch in self._state.kernel.batches(chosen.info):
+            for at in range(start, len(batch.values), size):
+                newest = max(newest, int.from_bytes(batch.values[at : at + 8], "little"))
+        return newest
 
     # ------------------------------------------------------------------------------------------------------ services
 
@@ -207,24 +213,28 @@ def _quick_test(layout: MapLayout, family: int, wanted: ConnectionFilter) -> Cal
 
     The service that a client asked for stands in the value alone, its address and port among other bytes.
     """
-    addresses = [one for one in (wanted.client, wanted.server) if one is not None]
-    if any(one.version != family for one in addresses):
+    if not wanted.has_family(family):
         return lambda _raw, _value: False
     names = layout.key.raw_names
     protocol, a, b = names.index("protocol"), names.index("address_a"), names.index("address_b")
     port_a, port_b = names.index("port_a"), names.index("port_b")
     kind = next(field.offset for field in layout.value.fields if field.name == "type")
-    client = wanted.client.packed if wanted.client is not None else None
-    server = wanted.server.packed if wanted.server is not None else None
+    clients = _packed(wanted.clients, family)
+    servers = _packed(wanted.servers, family)
     port = wanted.port.to_bytes(2, "little") if wanted.port is not None else None
 
     def may_pass(raw: tuple[Any, ...], value: bytes) -> bool:
-        if client is not None and client != raw[a] and client != raw[b]:
+        if clients is not None and raw[a] not in clients and raw[b] not in clients:
             return False
         if value[kind] == NAT_FORWARD or wanted.protocol not in (None, raw[protocol]):
             return False
-        if server is not None and server != raw[a] and server != raw[b] and server not in value:
-            return False
+        if servers is not None and raw[a] not in servers and raw[b] not in servers:
+            if not any(server in value for server in servers):
+                return False
         return port is None or wanted.port in (raw[port_a], raw[port_b]) or port in value
 
     return may_pass
+
+
+def _packed(addresses: frozenset[Address] | None, family: int) -> frozenset[bytes] | None:
+    return None if addresses is None else frozenset(one.packed for one in addresses if one.version == family)

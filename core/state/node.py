@@ -184,6 +184,13 @@ class NodeState:
             self._connections[family] = [c for c in found if c.original.source.version == family]
         return self._connections[family]
 
+    def listed_connections(self, family: int) -> Sequence[Connection]:
+        """As `connections`, but raises `EvidenceError` where there is no listing."""
+        file = self._listing_file(family)
+        if file not in self._listings:
+            self._listings[file] = self._evidence.read(file)
+        return self.connections(family)
+
     def connection(self, wanted: Tuple) -> Connection | None:
         """The connection that has ``wanted`` as its original or its reply direction, None when none is known."""
         if self._lookups is not None:

@@ -73,6 +73,10 @@ class Resolver:
         self._check_via(via, start)
         return Flow(start, target, chosen, via, ECHO_REQUEST.get(chosen), tuple(dict.fromkeys(notes)))
 
+    def find_end(self, text: str, namespace: str | None = None) -> End:
+        """One end as typed, with all its addresses; raises as `resolve`."""
+        return self._find(parse_endpoint(text, namespace))
+
     # ------------------------------------------------------------------------------------------------- look-up
 
     def _find_source(self, text: EndpointText) -> End:

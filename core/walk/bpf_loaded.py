@@ -34,11 +34,16 @@ _DEBUG_FILE = re.compile(r"(?P<interface>.+)_(?:ingress|egress|xdp)_v[46]\.json"
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
-    """A program to run, what is odd about where it is from, and Felix's list of its rules where that is known."""
+    """A program to run, what is odd about where it is from, and Felix's debug file where that tells of this program."""
 
     program: PolicyProgram
     findings: tuple[Finding, ...] = ()
-    rules: tuple[Section, ...] = ()
+    debug: PolicyDebug | None = None
+
+    @property
+    def rules(self) -> tuple[Section, ...]:
+        """Felix's list of the program's rules; empty where it is not known."""
+        return self.debug.rules if self.debug is not None else ()
 
 
 class LoadedPolicies:
@@ -96,7 +101,7 @@ class LoadedPolicies:
             if [fingerprint(part.instructions) for part in debug.programs] == [
                 fingerprint(part.instructions) for part in dumped
             ]:
-                return LoadedPolicy(policy_of_debug(debug, loaded.family), (), debug.rules)
+                return LoadedPolicy(policy_of_debug(debug, loaded.family), (), debug)
             trouble = f"{what} is stale: the loaded program is another one"
         return self._from_dump(dumped, debug, trouble, loaded, xdp=direction == XDP)
 
@@ -112,7 +117,7 @@ class LoadedPolicies:
         numbers = ", ".join(map(str, loaded.programs))
         message = f"{what} is taken for what is loaded (program {numbers}), which it cannot be compared with: {missing}"
         return LoadedPolicy(
-            policy_of_debug(debug, loaded.family), (Finding("bpf-policy-not-compared", "info", message),), debug.rules
+            policy_of_debug(debug, loaded.family), (Finding("bpf-policy-not-compared", "info", message),), debug
         )
 
     def _from_dump(

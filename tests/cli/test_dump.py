@@ -1,4 +1,4 @@
-"""The commands that list eBPF maps: options, forms, refusals, and their page."""
+"""The commands that list what a node holds: options, forms, refusals, and their page."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
-from calico_debug.cli import dump
 from calico_debug.cli.dump import COMMANDS, HELP
+from calico_debug.cli.render import listing
+from calico_debug.state.connection_filter import STATES
 from tests.cli.worlds import run
 from tests.docs.markdown import code, section, tables
 from tests.docs.test_cli_page import written
@@ -32,11 +34,18 @@ def bundle(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_in_both_forms(name: str, bundle: Path) -> None:
     text = run(name, "--bundle", str(bundle))
-    assert (text.code, text.err) == (0, "")
+    assert text.code == 0
+    # What is odd about this node's programs is told where policy is.
+    assert bool(text.err) == (name == "policy")
     machine = run(name, "--bundle", str(bundle), "-o", "json")
     assert machine.code == 0
     rows = json.loads(machine.out)
-    assert len(rows) == max(len(text.out.splitlines()) - 1, 0)
+    if name != "policy":
+        assert len(rows) == max(len(text.out.splitlines()) - 1, 0)
+    assert yaml.safe_load(run(name, "--bundle", str(bundle), "-o", "yaml").out) == rows
+    wide = run(name, "dump", "--bundle", str(bundle), "-o", "wide")
+    assert wide.code == 0
+    assert len(wide.out) >= len(text.out)
 
 
 def test_connections(bundle: Path) -> None:
@@ -60,7 +69,7 @@ def test_counters_with_and_without_zeros(bundle: Path) -> None:
 
 def test_a_long_table_is_written_as_it_comes(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run("conntrack", "--bundle", str(bundle)).out
-    monkeypatch.setattr(dump, "MEASURED", 1)
+    monkeypatch.setattr(listing, "MEASURED", 1)
     assert [line.split() for line in run("conntrack", "--bundle", str(bundle)).out.splitlines()] == [
         line.split() for line in whole.splitlines()
     ]
@@ -79,7 +88,11 @@ def test_findings_go_to_the_standard_error(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--from", "nobody"), 2, "--from 'nobody' is not an IP address"),
+        (("--from", "nobody"), 1, "'nobody' cannot be looked up"),
+        (("--from", "external"), 2, "--from external is not one address: give the address"),
+        (("--to", "10.96.0.1:80", "--port", "81"), 2, "name two ports"),
+        (("--state", "open"), 2, "'open' is no state of a connection: give one of syn-sent"),
+        (("dumb",), 2, "is not 'dump'"),
         (("--port", "0"), 2, "0 is not in the range"),
         (("--node", "n2"), 1, "n2"),
     ],
@@ -97,7 +110,11 @@ def test_nodes_of_other_dataplanes_and_several_nodes(bundle: Path) -> None:
     ran = run("nat", "--bundle", str(bundle), "--node", "n2")
     assert ran.code == 1
     assert "n2" in ran.err
-    assert "does not run Calico's eBPF dataplane" in ran.err
+    assert "which dataplane n2 runs is not known" in ran.err
+    (bundle / "nodes" / "n2" / "nft-ruleset.json").write_text('{"nftables": []}')
+    ran = run("nat", "--bundle", str(bundle), "--node", "n2")
+    assert ran.code == 1
+    assert "has no rules and no eBPF programs of Calico" in ran.err
 
 
 def test_a_truncated_dump_is_one_line(bundle: Path) -> None:
@@ -126,16 +143,19 @@ def test_a_bundle_has_its_own_cluster(bundle: Path, option: str) -> None:
 
 
 def test_the_page() -> None:
-    listed, common, special = tables(section("cli.md", "What eBPF maps hold"))
+    listed, common, special, states, _ = tables(section("cli.md", "What a node holds"))
     assert [(code(row[0]), row[1]) for row in listed] == [
         (command.name, HELP[str(command.name)]) for command in COMMANDS
     ]
+    assert [(code(word), meaning) for word, meaning in states] == list(STATES.items())
     shared = set(common)
-    found: list[tuple[str, str | None]] = []
+    found: dict[tuple[str, str | None], list[str]] = {}
     for command in COMMANDS:
         context = click.Context(command, help_option_names=["-h", "--help"])
         options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
         rows = [(written(option), option.help) for option in options]
         assert shared <= set(rows)
-        found += [row for row in rows if row not in shared]
-    assert found == list(special)
+        for row in rows:
+            if row not in shared:
+                found.setdefault(row, []).append(str(command.name))
+    assert [(option, ", ".join(names), text) for (option, text), names in found.items()] == list(special)

@@ -105,6 +105,20 @@ class TestSections:
         with_code = {section.match_id for section in program.sections.values()}
         assert with_code == {2, 9, None}
 
+    @pytest.mark.parametrize("words", ["v3.32", "v3.30", "v3.28"])
+    def test_policies_without_rules_are_known_by_their_place(self, words: str) -> None:
+        policies = (
+            Policy("empty", ()),
+            Policy("web", (Rule("allow", 1),), "NetworkPolicy", "shop"),
+            Policy("last", ()),
+        )
+        rules = Rules(tiers=(Tier("default", policies, "deny", 9),), suppress_host=True)
+        debug = decoded(rules, Style(words=words, header=0) if words == "v3.28" else Style(words=words))
+        assert [(place, one.kind, one.tier, one.name) for place, one in debug.ruleless] == [
+            (0, SectionKind.POLICY, "default", "empty"),
+            (1, SectionKind.POLICY, "default", "last"),
+        ]
+
     def test_names_of_ip_sets(self) -> None:
         assert decoded().ip_sets == {0xABC: f"s:x{0xABC}"}
 

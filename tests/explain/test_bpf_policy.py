@@ -43,7 +43,7 @@ def told(
     run = PolicyRun(verdict, tuple(hits), tuple(hit.rule_id for hit in hits if hit.rule_id), (), detail)
     result = PolicyResult("cali1", "ingress", host, run)
     datapath = cast("BpfDatapath", SimpleNamespace(lookups=SimpleNamespace(rule_counter=COUNTERS.get)))
-    return tell_policy(result, "n1", 4, policy_index([]), datapath, hypothetical)
+    return tell_policy(result, "n1", policy_index([]), datapath, hypothetical)
 
 
 def test_rules_in_order_the_last_one_decides() -> None:

@@ -33,6 +33,12 @@ def test_recorded_policies(object_: Any, direction: str, family: int, indices: l
     assert _indices(object_, direction, family) == indices
 
 
+def test_felix_numbers_rules_before_it_leaves_out_a_family() -> None:
+    assert _indices(NODE_INGRESS, "ingress", 0) == [0, 1, 2]
+    assert _indices(CUSTOMER, "egress", 0) == [0, 1, 2]
+    assert _indices(DATABASE, "egress", 0) == [0]
+
+
 def test_actions() -> None:
     assert programmed_rules(DEFAULT_DENY, "egress", 4) == (ProgrammedRule(0, "Log"), ProgrammedRule(1, "Deny"))
     rules = programmed_rules(QUARANTINE, "ingress", 6)

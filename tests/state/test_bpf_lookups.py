@@ -10,7 +10,8 @@ import pytest
 from calico_debug.decode.bpf_keys import ordered_key
 from calico_debug.model.bpf import FrontendTarget, NatBackend, RouteTarget
 from calico_debug.state.bpf import BpfState
-from calico_debug.state.bpf_lookups import BpfLookups, ConnectionFilter
+from calico_debug.state.bpf_lookups import BpfLookups
+from calico_debug.state.connection_filter import ConnectionFilter
 from tests.evidence.bpf_node import BpfNode
 
 A = ip_address
@@ -77,22 +78,36 @@ def test_a_connection_in_both_directions_and_behind_a_service(lookups: BpfLookup
     ("wanted", "clients"),
     [
         (ConnectionFilter(), [CLIENT, OTHER, SERVER]),
-        (ConnectionFilter(client=CLIENT), [CLIENT]),
-        (ConnectionFilter(server=SERVER), [CLIENT, OTHER]),
-        (ConnectionFilter(server=SERVICE), [CLIENT]),
-        (ConnectionFilter(server=SERVICE, port=80), [CLIENT]),
-        (ConnectionFilter(server=SERVICE, port=8080), []),
+        (ConnectionFilter(clients=frozenset({CLIENT})), [CLIENT]),
+        (ConnectionFilter(servers=frozenset({SERVER})), [CLIENT, OTHER]),
+        (ConnectionFilter(servers=frozenset({SERVICE})), [CLIENT]),
+        (ConnectionFilter(servers=frozenset({SERVICE}), port=80), [CLIENT]),
+        (ConnectionFilter(servers=frozenset({SERVICE}), port=8080), []),
         (ConnectionFilter(port=8080), [CLIENT, OTHER]),
         (ConnectionFilter(port=53), [SERVER]),
         (ConnectionFilter(port=4000), []),
         (ConnectionFilter(protocol=17), [SERVER]),
-        (ConnectionFilter(client=CLIENT, server=A("10.9.9.9")), []),
-        (ConnectionFilter(client=A("fd00::1")), []),
+        (ConnectionFilter(clients=frozenset({CLIENT}), servers=frozenset({A("10.9.9.9")})), []),
+        (ConnectionFilter(clients=frozenset({A("fd00::1")})), []),
     ],
 )
 def test_filtered_connections(lookups: BpfLookups, wanted: ConnectionFilter, clients: list[Any]) -> None:
     assert sorted(entry.client[0] for entry in lookups.connections(4, wanted)) == sorted(clients)
     assert list(lookups.connections(6, wanted)) == []
+
+
+def test_the_newest_connection_is_found_without_decoding() -> None:
+    entries = {"cali_v4_ct4": [connection(CLIENT, n, SERVER, 80, last_seen=10**12 - n) for n in (5, 3, 4)]}
+    lookups = BpfLookups(BpfState(BpfNode(entries).evidence()))
+    assert lookups.newest_connection(4) == 10**12 - 3
+    assert lookups.newest_connection(6) == 0
+
+
+@pytest.mark.parametrize("state", ["unreplied", "established", "syn-sent"])
+def test_states(lookups: BpfLookups, state: str) -> None:
+    """Entries without packets and flags: of TCP nobody has answered, of UDP neither."""
+    found = [entry.key.protocol for entry in lookups.connections(4, ConnectionFilter(state=state))]
+    assert sorted(found) == {"unreplied": [6, 6, 17], "established": [], "syn-sent": [6, 6]}[state]
 
 
 def test_services(lookups: BpfLookups) -> None:

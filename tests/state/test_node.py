@@ -173,6 +173,14 @@ def test_interface_sysctls_of_names_with_dots() -> None:
     assert node.sysctl("net.ipv4.conf.vxlan.calico.forwarding") is None
 
 
+def test_a_listing_of_connections_that_is_asked_for_has_to_be_there() -> None:
+    assert NodeState(MemoryNode({})).connections(4) == []
+    with pytest.raises(MissingEvidence, match=r"conntrack\.txt"):
+        NodeState(MemoryNode({})).listed_connections(4)
+    node = NodeState(MemoryNode({"conntrack.txt": CONNTRACK}))
+    assert node.listed_connections(6) == node.connections(6)
+
+
 def test_a_live_node_is_asked_for_one_connection_and_one_setting() -> None:
     class Live(MemoryNode):
         def find_connection(self, wanted: Tuple) -> bytes:

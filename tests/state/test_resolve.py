@@ -106,6 +106,13 @@ def test_pod_to_pod() -> None:
     assert found == Flow(WEB, Endpoint(A("10.244.1.2"), 9090, ("shop", "web-1"), None, "n2"), 6)
 
 
+def test_one_end_with_all_its_addresses() -> None:
+    resolver = Resolver(load_cluster(source()), {})
+    assert resolver.find_end("web-0", "shop").addresses == (A("10.244.1.1"), A("fd00:244::1"))
+    with pytest.raises(UsageError):
+        resolver.find_end("nobody", "shop")
+
+
 def test_names_without_a_namespace() -> None:
     assert flow("bare", "web-1:1", namespace="shop").source.pod == ("shop", "bare")
     # Without -n a name that is unique in the cluster is enough.

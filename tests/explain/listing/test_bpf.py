@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.evidence.bundle import open_bundle
-from calico_debug.explain.bpf_listing import BpfListings
+from calico_debug.explain.listing.bpf import BpfListings
 from calico_debug.state.bpf import BpfState
 from calico_debug.state.cluster import load_cluster
 from tests.evidence.memory import recorded_bundles
@@ -39,21 +39,6 @@ def test_pods_are_named_and_directions_are_theirs() -> None:
             assert row.document.get("pod") == pods.get(row.document["place"])
         assert all(len(row.cells) == len(listings.counters().headings) for row in listings.counters().rows)
         assert state.findings == ()
-
-
-def test_every_service_connection_names_its_service() -> None:
-    services = 0
-    for state, listings in recorded():
-        documents = [row.document for row in listings.conntrack().rows]
-        expected = sum(entry.type != 1 for family in (4, 6) for entry in state.entries(Role.CONNTRACK, family))
-        assert len(documents) == expected
-        assert min(document["idleSeconds"] for document in documents) == 0
-        for document in documents:
-            if "service" in document:
-                services += 1
-                assert document["type"] == "nat-reverse"
-                assert "service" in document["service"], document
-    assert services > 30
 
 
 def test_services_routes_and_sets_are_complete() -> None:
