@@ -43,7 +43,7 @@ def closest_step(
     if near is None:
         return None
     section, failed = near
-    ref, rule = policy_and_rule(section, result.direction, packet.family, index)
+    ref, rule = policy_and_rule(section, result.direction, index)
     found = _object(section, rule, result.direction, packet.family, index)
     number = rule.index if found is not None else None
     text = rule_in_words(

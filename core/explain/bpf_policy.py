@@ -51,15 +51,10 @@ def tell_policy(
     result: PolicyResult, node: str, index: PolicyIndex, datapath: BpfDatapath, hypothetical: bool
 ) -> PolicyTold:
     """Tell a run of an interface's policy program."""
-<<<<<<< HEAD
-    steps = [_step(hit, result, node, family, index, datapath, hypothetical) for hit in result.run.hits]
+    steps = [_step(hit, result, node, index, datapath, hypothetical) for hit in result.run.hits]
     if result.run.verdict is Verdict.PASSED:
         steps.append(Step(node, "host", "passed", _NOT_UNTRACKED, result.direction, hypothetical=hypothetical))
     elif _passed_everything(result):
-=======
-    steps = [_step(hit, result, node, index, datapath, hypothetical) for hit in result.run.hits]
-    if _passed_everything(result):
->>>>>>> 896aced (Listings for every dataplane: policy, conntrack, nat, routes, ipsets, ifstate, counters, by name and in four forms)
         steps.append(Step(node, "host", "allowed", _NO_HOST_POLICY, result.direction, hypothetical=hypothetical))
     elif not steps:
         detail = result.run.detail or _UNEXPLAINED
@@ -137,32 +132,19 @@ def _step(
         ref = PolicyRef(PROFILE, section.name)
         detail = f"no tier decided; profile {section.name} {'allows' if outcome == 'allowed' else 'denies'}"
     else:
-<<<<<<< HEAD
-        ref, rule = policy_and_rule(section, direction, family, index)
-=======
-        ref, rule = policy_of_section(section, direction, index)
->>>>>>> 896aced (Listings for every dataplane: policy, conntrack, nat, routes, ipsets, ifstate, counters, by name and in four forms)
+        ref, rule = policy_and_rule(section, direction, index)
     return Step(node, stage, outcome, detail, direction, section.tier, ref, rule, evidence, hypothetical)
 
 
 def _asked(tier: str, result: PolicyResult, direction: str, index: PolicyIndex) -> list[PolicyRef]:
     """The policies of a tier that the program has rules of, in their order."""
     found = (one for one in result.rules if one.kind is SectionKind.RULE and one.tier == tier and one.owner != PROFILE)
-<<<<<<< HEAD
-    return list(dict.fromkeys(policy_and_rule(one, direction, family, index)[0] for one in found))
+    return list(dict.fromkeys(policy_and_rule(one, direction, index)[0] for one in found))
 
 
-def policy_and_rule(section: Section, direction: str, family: int, index: PolicyIndex) -> tuple[PolicyRef, RuleRef]:
+def policy_and_rule(section: Section, direction: str, index: PolicyIndex) -> tuple[PolicyRef, RuleRef]:
     """The policy and the rule that a section stands for; ``index`` counts the object's rules where that is known."""
     identity = identity_of(section)
-=======
-    return list(dict.fromkeys(policy_of_section(one, direction, index)[0] for one in found))
-
-
-def policy_of_section(section: Section, direction: str, index: PolicyIndex) -> tuple[PolicyRef, RuleRef]:
-    """The policy and the rule, as a user would look them up, that a rule's section stands for."""
-    identity = identity_of_section(section)
->>>>>>> 896aced (Listings for every dataplane: policy, conntrack, nat, routes, ipsets, ifstate, counters, by name and in four forms)
     found = index.find(identity) if identity is not None else None
     action = _ACTIONS.get(section.action, section.action)
     if identity is None:
@@ -177,13 +159,8 @@ def policy_of_section(section: Section, direction: str, index: PolicyIndex) -> t
     return PolicyRef(identity.kind, name, identity.namespace), RuleRef(action, number)
 
 
-<<<<<<< HEAD
 def identity_of(section: Section) -> PolicyIdentity | None:
     """Whose rule a section is, None if its name cannot be read."""
-=======
-def identity_of_section(section: Section) -> PolicyIdentity | None:
-    """The policy that a rule's section names, None where its name says too little."""
->>>>>>> 896aced (Listings for every dataplane: policy, conntrack, nat, routes, ipsets, ifstate, counters, by name and in four forms)
     if section.owner:
         kind = FELIX_KINDS.get(section.owner, section.owner)
         return PolicyIdentity(kind, section.namespace, section.name, section.tier)

@@ -6,12 +6,7 @@ batches and decode only what passes the filter.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-=======
-from collections.abc import Callable, Iterator, Mapping
->>>>>>> 896aced (Listings for every dataplane: policy, conntrack, nat, routes, ipsets, ifstate, counters, by name and in four forms)
 from functools import cached_property
 from typing import Any
 

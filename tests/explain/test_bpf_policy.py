@@ -156,7 +156,7 @@ def test_untracked_policy_that_says_nothing_decides_nothing() -> None:
     run = PolicyRun(Verdict.PASSED, (), (), ())
     result = PolicyResult("eth0", "ingress", True, run, untracked=True)
     datapath = cast("BpfDatapath", SimpleNamespace(lookups=SimpleNamespace(rule_counter=COUNTERS.get)))
-    [step] = tell_policy(result, "n1", 4, policy_index([]), datapath, False).steps
+    [step] = tell_policy(result, "n1", policy_index([]), datapath, False).steps
     assert (step.stage, step.action) == ("host", "passed")
     assert "doNotTrack" in step.detail
     assert not result.denied

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from calico_debug.decode.bpf_instructions import recorded_ids
 from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.errors import EvidenceError
-from calico_debug.explain.bpf_policy import PROFILE, identity_of_section, policy_of_section
+from calico_debug.explain.bpf_policy import PROFILE, identity_of, policy_and_rule
 from calico_debug.explain.listing.felix_text import member_text, programmed_text, set_names
 from calico_debug.explain.listing.policy_chains import differs
 from calico_debug.explain.listing.policy_view import (
@@ -187,7 +187,7 @@ class ProgramPolicies:
             ref = PolicyRef(first.owner, first.name)
             numbers = [one.index if first.name else None for one in sections]
             return PolicyView(ref, tuple(self._rule(*pair, None, run) for pair in zip(sections, numbers, strict=True)))
-        ref, _ = policy_of_section(first, direction, self._attributor.index)
+        ref, _ = policy_and_rule(first, direction, self._attributor.index)
         known = self._object(first)
         rules = [one for one in sections if one.kind is SectionKind.RULE]
         if known is not None and run.loaded.rules:
@@ -197,11 +197,11 @@ class ProgramPolicies:
                 full = f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name
                 place = f"{run.view.place} of {run.view.node}"
                 run.findings.setdefault(differs(ref.kind, full, direction, place))
-        indices = [policy_of_section(one, direction, self._attributor.index)[1].index for one in rules]
+        indices = [policy_and_rule(one, direction, self._attributor.index)[1].index for one in rules]
         return PolicyView(ref, tuple(self._rule(*pair, known, run) for pair in zip(rules, indices, strict=True)))
 
     def _object(self, section: Section) -> PolicyObject | None:
-        identity = identity_of_section(section)
+        identity = identity_of(section)
         return self._attributor.index.find(identity) if identity is not None else None
 
     def _rule(self, section: Section, index: int | None, known: PolicyObject | None, run: _Run) -> RuleView:
