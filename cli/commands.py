@@ -6,6 +6,7 @@ import click
 
 from calico_debug import __version__
 from calico_debug.cli.assertions import assertions
+from calico_debug.cli.bundle import bundle
 from calico_debug.cli.chain import chain
 from calico_debug.cli.dump import COMMANDS as LISTINGS
 from calico_debug.cli.errors import PROGRAM
@@ -44,5 +45,6 @@ def commands(context: click.Context) -> None:
 commands.add_command(trace)
 commands.add_command(chain)
 commands.add_command(assertions)
+commands.add_command(bundle)
 for listing in LISTINGS:
     commands.add_command(listing)

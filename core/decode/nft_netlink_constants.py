@@ -21,6 +21,7 @@ NFT_MSG_GETCHAIN = 4
 NFT_MSG_GETRULE = 7
 NFT_MSG_GETSET = 10
 NFT_MSG_GETSETELEM = 13
+NFT_MSG_GETGEN = 16
 
 FAMILIES: Mapping[int, str] = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 """NFPROTO_… numbers (include/uapi/linux/netfilter.h) with nft's names."""

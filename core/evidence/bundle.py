@@ -12,7 +12,7 @@ from typing import Protocol
 
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.contents import cluster_remedy, remedy
-from calico_debug.evidence.manifest import Manifest, read_manifest
+from calico_debug.evidence.manifest import RULES_AFTER, RULES_BEFORE, Manifest, read_manifest
 from calico_debug.evidence.source import EvidenceSource, NetlinkDump, NodeEvidence
 
 MEBIBYTE = 1 << 20
@@ -33,6 +33,9 @@ class Limits:
 
 
 LIMITS = Limits()
+
+OWN = "calico-debug "
+"""How a manifest's ``tool`` begins when this program wrote the bundle."""
 
 SHAPE = "a bundle has nodes/<node>/ with files like nft-ruleset.json, cluster/ with lists like pods.json, or both"
 
@@ -144,6 +147,12 @@ class BundleNode:
         """See `NodeEvidence`."""
         return None
 
+    @property
+    def rules_changed(self) -> bool:
+        """See `calico_debug.evidence.source.Recorded`."""
+        generations = self._bundle.manifest.nodes.get(self._name, {})
+        return generations.get(RULES_BEFORE) != generations.get(RULES_AFTER)
+
     def files(self) -> Sequence[str]:
         """See `NodeEvidence`."""
         return self._bundle.names(f"nodes/{self._name}")
@@ -213,6 +222,9 @@ class Bundle:
     def read(self, path: str, what_to_do: str) -> bytes:
         """The content of a file. Raises `MissingEvidence` when it is absent or the manifest says that it failed."""
         record = self.manifest.files.get(path)
+        if record and record.error and self.manifest.tool.startswith(OWN):
+            # What was said on the node, remedy included, so that answers from a bundle are those of the node.
+            raise MissingEvidence(record.error)
         if record and record.error:
             raise MissingEvidence(f"{path} could not be recorded in {self._origin}: {record.error}; {what_to_do}")
         content = self._files.read(path)

@@ -1,6 +1,7 @@
 """The bundle's ``manifest.json``: what was recorded, when, and what failed. A bundle without one works too.
 
 {"apiVersion": "calico-debug/v1", "kind": "Bundle", "takenAt": RFC 3339, "tool": "calico-debug 0.1",
+ "nodes": {"n1": {"rulesBefore": 12, "rulesAfter": 12}},
  "files": {"nodes/n1/ip-addr.json": {"status": "ok" or the error's text, "takenAt": RFC 3339}},
  "redactions": [text]}
 """
@@ -13,6 +14,11 @@ from dataclasses import dataclass, field
 
 API_VERSION = "calico-debug/v1"
 KIND = "Bundle"
+
+RULES_BEFORE, RULES_AFTER = "rulesBefore", "rulesAfter"
+"""The generation of a node's nf_tables before the first file was read and after the last: each change of rules in the
+node's network namespace raises it (NFTA_GEN_ID, include/uapi/linux/netfilter/nf_tables.h).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Manifest:
     taken_at: str = ""
     tool: str = ""
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+    nodes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     redactions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -53,6 +60,7 @@ def read_manifest(data: bytes) -> Manifest:
         taken_at=_text(document.get("takenAt")),
         tool=_text(document.get("tool")),
         files=_files(document.get("files")),
+        nodes=_nodes(document.get("nodes")),
         redactions=_redactions(document.get("redactions")),
         notes=tuple(notes),
     )
@@ -65,6 +73,14 @@ def _files(value: object) -> Mapping[str, FileRecord]:
             status = _text(entry.get("status"))
             records[name] = FileRecord("" if status == "ok" else status, _text(entry.get("takenAt")))
     return records
+
+
+def _nodes(value: object) -> Mapping[str, Mapping[str, int]]:
+    return {
+        name: {key: number for key, number in entry.items() if isinstance(number, int)}
+        for name, entry in (value.items() if isinstance(value, dict) else ())
+        if isinstance(entry, dict)
+    }
 
 
 def _redactions(value: object) -> tuple[str, ...]:

@@ -63,6 +63,15 @@ class PointLookups(Protocol):
         """The value of one sysctl, None when this kernel has none of that name."""
 
 
+@runtime_checkable
+class Recorded(Protocol):
+    """What a `NodeEvidence` that was recorded also tells."""
+
+    @property
+    def rules_changed(self) -> bool:
+        """Whether the node's rules changed while its files were recorded one after the other."""
+
+
 class EvidenceSource(Protocol):
     """A bundle, or what can be reached live."""
 

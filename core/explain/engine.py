@@ -260,6 +260,8 @@ class Engine:
         found: list[Finding] = []
         for node in dict.fromkeys(leg.made.node for leg in journey.legs):
             found.extend(Finding("evidence", "info", f"{node}: {note}") for note in self.states[node].notes)
+            if self.states[node].rules_changed:
+                found.append(_rules_changed(node))
             found.extend(self._dataplanes.findings(self._walkers[node]))
         return [*found, *self._cluster_findings()]
 
@@ -348,6 +350,14 @@ class Engine:
         if not pools and not self.cluster.pods:
             return False
         return not any(known in pool for pool in pools)
+
+
+def _rules_changed(node: str) -> Finding:
+    return Finding(
+        "rules-changed",
+        "warning",
+        f"the rules of {node} changed while they were recorded: its files may not belong together; record it again",
+    )
 
 
 def _answer_assumed(node: str) -> Finding:

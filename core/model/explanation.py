@@ -77,6 +77,7 @@ FINDINGS: Mapping[str, str] = {
     "node-not-programmed": "Calico's table is there without endpoints' chains: everything is let through",
     "outlived-policy": "an existing connection goes on that a new one could not open",
     "policy-not-as-programmed": "a policy object has other rules than the dataplane",
+    "rules-changed": "the rules of a node changed while its bundle was recorded",
     "two-iptables-backends": "iptables-nft and iptables-legacy both hold rules",
 }
 """Every value of ``findings[].code`` with its meaning; docs/json.md has the same table."""

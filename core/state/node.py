@@ -20,7 +20,7 @@ from calico_debug.decode.iproute import (
 from calico_debug.decode.sysctl import decode_sysctl
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.contents import IPTABLES_FILES, IPTABLES_LEGACY_FILES, IPTABLES_TABLES
-from calico_debug.evidence.source import NodeEvidence, PointLookups
+from calico_debug.evidence.source import NodeEvidence, PointLookups, Recorded
 from calico_debug.model.conntrack import Connection, Tuple
 from calico_debug.model.nft import Ruleset
 from calico_debug.model.routing import Address, Interface, InterfaceAddress, NextHop, Route, Routing, RoutingRule
@@ -88,6 +88,11 @@ class NodeState:
     def taken_at(self) -> str:
         """When its evidence was taken, RFC 3339 UTC; "" when unknown."""
         return self._evidence.taken_at
+
+    @property
+    def rules_changed(self) -> bool:
+        """Whether the rules changed while the evidence was recorded; never known of live evidence."""
+        return isinstance(self._evidence, Recorded) and self._evidence.rules_changed
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Taking addresses and names out of evidence, so that what is left still explains the same."""
