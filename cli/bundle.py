@@ -74,7 +74,9 @@ class Size(click.ParamType):
     help="Only this node of the bundle (repeatable); live, the name of this node.",
 )
 @click.option("--no-cluster", is_flag=True, help="Leave out the cluster's objects.")
-@click.option("--max-size", type=Size(), metavar="SIZE", default="2G", help="Largest bundle, uncompressed: 2G when left out.")
+@click.option(
+    "--max-size", type=Size(), metavar="SIZE", default="2G", help="Largest bundle, uncompressed: 2G when left out."
+)
 @click.option(
     "--max-file-size",
     type=Size(),

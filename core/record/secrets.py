@@ -21,7 +21,7 @@ DROPPED_KEYS: Mapping[str, str] = {
     "httpHeaders": "headers of probes",
     "managedFields": "managedFields",
 }
-"""Keys of Kubernetes objects that are left out, and how the manifest calls them (core/v1 Container, Probe, ObjectMeta)."""
+"""Keys of Kubernetes objects that are left out, with the manifest's words (core/v1 Container, Probe, ObjectMeta)."""
 
 DROPPED_ANNOTATIONS: Mapping[str, str] = {
     "kubectl.kubernetes.io/last-applied-configuration": "annotations with applied configuration",
@@ -44,7 +44,9 @@ def cluster_without_secrets(data: bytes, what: str) -> tuple[bytes, frozenset[st
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise EvidenceError(f"{what} is not JSON and cannot be searched for secrets ({error}): record it again") from None
+        raise EvidenceError(
+            f"{what} is not JSON and cannot be searched for secrets ({error}): record it again"
+        ) from None
     dropped: set[str] = set()
     kept = _kept(document, dropped)
     return (json.dumps(kept).encode() + b"\n", frozenset(dropped)) if dropped else (data, frozenset())
@@ -59,7 +61,10 @@ def variables_without_secrets(data: bytes) -> tuple[bytes, frozenset[str]]:
 
 def _is_secret(line: bytes) -> bool:
     name, _, value = line.partition(b"=")
-    return SECRET_VARIABLE.search(name.decode("utf-8", "replace").upper()) is not None or USERINFO.search(value) is not None
+    return (
+        SECRET_VARIABLE.search(name.decode("utf-8", "replace").upper()) is not None
+        or USERINFO.search(value) is not None
+    )
 
 
 def _kept(value: Any, dropped: set[str]) -> Any:

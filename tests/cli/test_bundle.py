@@ -1,0 +1,78 @@
+"""``calico-debug bundle`` on the command line."""
+
+from __future__ import annotations
+
+import json
+import stat
+import tarfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from calico_debug.cli.bundle import default_name
+from calico_debug.evidence.bundle import open_bundle
+from tests.cli.worlds import run
+
+DATA = Path(__file__).parents[1] / "data"
+NFT = DATA / "v3.32.1-nft.tar.xz"
+
+
+def test_a_copy_holds_the_same(tmp_path: Path) -> None:
+    target = tmp_path / "copy.tar.gz"
+    ran = run("bundle", "--bundle", str(NFT), "-f", str(target))
+    assert (ran.code, ran.out) == (0, f"{target}\n")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    old, new = open_bundle(NFT), open_bundle(target)
+    assert new.nodes() == old.nodes()
+    for name in old.nodes():
+        for file in old.node(name).files():
+            assert new.node(name).read(file) == old.node(name).read(file)
+    assert new.cluster_files() == old.cluster_files()
+
+
+def test_one_node_without_the_cluster(tmp_path: Path) -> None:
+    ran = run("bundle", "--bundle", str(NFT), "--node", "node2", "--no-cluster", "-f", str(tmp_path / "d"))
+    assert ran.code == 0
+    new = open_bundle(tmp_path / "d")
+    assert (list(new.nodes()), list(new.cluster_files())) == (["node2"], [])
+
+
+def test_a_file_over_the_limit_is_said(tmp_path: Path) -> None:
+    ran = run("bundle", "--bundle", str(NFT), "--max-file-size", "100k", "-f", str(tmp_path / "d"))
+    assert ran.code == 0
+    assert "nodes/node1/nft-ruleset.json: left out: it is larger than the limit of one file, 102400 bytes" in ran.err
+    manifest = json.loads((tmp_path / "d/manifest.json").read_bytes())
+    assert "larger than the limit" in manifest["files"]["nodes/node1/nft-ruleset.json"]["status"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--bundle", str(NFT), "--node", "node9"], 2, "has nothing of node 'node9': it holds node1, node2"),
+        (["--node", "a", "--node", "b"], 2, "give it once"),
+        (["--max-size", "much"], 2, "'much' is no size"),
+        (["--time-limit", "0"], 2, "--time-limit"),
+        (["--bundle", "nowhere"], 1, "nowhere"),
+    ],
+)
+def test_errors(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+    ran = run("bundle", *arguments, "-f", str(tmp_path / "b.tar"))
+    assert ran.code == code
+    assert message in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    target = tmp_path / "mine.tar"
+    target.write_text("mine")
+    ran = run("bundle", "--bundle", str(NFT), "-f", str(target))
+    assert (ran.code, target.read_text()) == (1, "mine")
+
+
+def test_default_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_name(["n/1"], datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == "calico-debug-n_1-20260102T030405Z"
+    monkeypatch.chdir(tmp_path)
+    ran = run("bundle", "--bundle", str(NFT), "--node", "node1", "--no-cluster")
+    assert ran.out.startswith("calico-debug-node1-")
+    assert tarfile.is_tarfile(tmp_path / ran.out.strip())
