@@ -67,7 +67,7 @@ class _TarSink:
 
     def add(self, path: str, content: Iterable[bytes], room: int) -> Written:
         """See `Sink`."""
-        with tempfile.SpooledTemporaryFile(MEMORY, dir=self._scratch) as spool:
+        with tempfile.SpooledTemporaryFile(MEMORY, dir=str(self._scratch)) as spool:
             written = _copy(content, spool, room, path)
             spool.seek(0)
             member = tarfile.TarInfo(f"{self._folder}/{path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from calico_debug.errors import UsageError
 
 if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource
+    from calico_debug.redact.redactor import Redactor
 
 HELP = """Write down what a node and the cluster hold, as a bundle that every command reads with --bundle.
 
@@ -42,7 +44,7 @@ LONGEST_STEM = 150
 """Characters of a default file name, whatever a node is called."""
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """Bytes as typed: 4096, 512M, 2GiB (1024 based)."""
 
     name = "size"
@@ -73,6 +75,11 @@ class Size(click.ParamType):
     multiple=True,
     help="Only this node of the bundle (repeatable); live, the name of this node.",
 )
+@click.option(
+    "--redact",
+    metavar="addresses,names|all",
+    help="Replace IP and MAC addresses, names, or both, so that what is left still explains the same.",
+)
 @click.option("--no-cluster", is_flag=True, help="Leave out the cluster's objects.")
 @click.option(
     "--max-size", type=Size(), metavar="SIZE", default="2G", help="Largest bundle, uncompressed: 2G when left out."
@@ -98,6 +105,7 @@ def bundle(
     file: str | None,
     bundle: str | None,
     nodes: tuple[str, ...],
+    redact: str | None,
     no_cluster: bool,
     max_size: int,
     max_file_size: int,
@@ -108,12 +116,15 @@ def bundle(
     from calico_debug.cli.tracer import open_source
     from calico_debug.record.recorder import Recorder, RecordLimits, World
 
+    kinds = redacted_kinds(redact)
     if bundle is None and len(nodes) > 1:
         raise UsageError("--node names the node that is read live: give it once, or name a bundle with --bundle")
     place = Place(bundle=bundle, node=None if bundle else next(iter(nodes), None))
     source = open_source(place, environment.platform)
     chosen = _nodes(source, nodes)
-    target = Path(file) if file else Path(f"{default_name(chosen, datetime.now(UTC))}.tar.gz")
+    redactor = _redactor(source, kinds) if kinds else None
+    named = [redactor.node_name(name) for name in chosen] if redactor else chosen
+    target = Path(file) if file else Path(f"{default_name(named, datetime.now(UTC))}.tar.gz")
 
     def tell(line: str) -> None:
         environment.stderr.write(f"{PROGRAM}: {safe(line)}\n")
@@ -122,9 +133,8 @@ def bundle(
     limits = RecordLimits(max_file_size, max_size, time_limit)
     world = World(lambda: datetime.now(UTC), time.monotonic, tell)
     with new_bundle(target) as sink:
-        account = Recorder(source, sink, world, f"{PROGRAM} {__version__}", limits).record(
-            chosen, cluster=not no_cluster
-        )
+        recorder = Recorder(source, sink, world, f"{PROGRAM} {__version__}", limits, redactor)
+        account = recorder.record(chosen, cluster=not no_cluster)
     written = [record for record in account.files.values() if record.is_ok]
     absent = len(account.files) - len(written)
     size = sum(record.size or 0 for record in written)
@@ -138,6 +148,26 @@ def default_name(nodes: Sequence[str], now: datetime) -> str:
     """A bundle's file name without its ending: the node's name, and when."""
     subject = nodes[0] if len(nodes) == 1 else "cluster"
     return f"{PROGRAM}-{re.sub(r'[^A-Za-z0-9.-]', '_', subject)[:LONGEST_STEM]}-{now:%Y%m%dT%H%M%SZ}"
+
+
+def redacted_kinds(text: str | None) -> Sequence[str]:
+    """What ``--redact`` asks for. Raises `UsageError`."""
+    from calico_debug.redact.redactor import KINDS
+
+    if text is None:
+        return ()
+    kinds = KINDS if text == "all" else tuple(part.strip() for part in text.split(","))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(f"--redact {kind!r} is not known: write {', '.join(KINDS)}, or all")
+    return kinds
+
+
+def _redactor(source: EvidenceSource, kinds: Sequence[str]) -> Redactor:
+    from calico_debug.redact.redactor import Redactor
+    from calico_debug.state.cluster import load_cluster
+
+    return Redactor(secrets.token_bytes(32), kinds, load_cluster(source).policies())
 
 
 def _nodes(source: EvidenceSource, wanted: tuple[str, ...]) -> Sequence[str]:

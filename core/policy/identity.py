@@ -51,7 +51,8 @@ _CONVERTED: Final = (
 """Prefixes of the names that Kubernetes' policies have up to v3.31, with kind and tier."""
 
 _OPENSTACK_PREFIX: Final = "ossg."
-_PREFIXES: Final = ("cali-pi-", "cali-po-")
+CHAIN_PREFIXES: Final = ("cali-pi-", "cali-po-")
+"""How the names of a policy's two chains begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +222,13 @@ def chain_names(policy: PolicyObject) -> frozenset[str]:
     """Names that an object's two chains have, without layer: of the releases v3.28 to v3.32, in both dataplanes."""
     if policy.kind.startswith("Staged"):
         return frozenset()
-    ids = set(_chain_ids(policy))
+    ids = set(chain_ids(policy))
     limits = (IPTABLES_NAME_LIMIT, NFTABLES_NAME_LIMIT)
-    return frozenset(limited_id(prefix, one, limit) for prefix in _PREFIXES for limit in limits for one in ids)
+    return frozenset(limited_id(prefix, one, limit) for prefix in CHAIN_PREFIXES for limit in limits for one in ids)
 
 
-def _chain_ids(policy: PolicyObject) -> Iterator[str]:
+def chain_ids(policy: PolicyObject) -> Iterator[str]:
+    """What follows the prefix in the names of an object's chains: for each release, the newest first."""
     own = f"{policy.namespace}/" if policy.namespace else ""
     if short := _SHORT_NAMES.get(policy.kind):
         yield f"{short}/{own}{policy.name}"  # v3.32

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -63,8 +63,12 @@ class Rewriter(Protocol):
     def node_name(self, name: str) -> str:
         """What a node is called in the bundle."""
 
-    def path(self, file: str) -> str:
-        """What a file of a node or of the cluster is called in the bundle."""
+    def takes(self, file: str) -> bool:
+        """Whether a node's file can be rewritten at all; others are left out."""
+
+    @property
+    def said(self) -> Sequence[str]:
+        """What is changed, one sentence each, for the manifest."""
 
     def node_file(self, file: str, content: bytes) -> bytes:
         """The content to write. Raises `EvidenceError` for a file that must be left out."""
@@ -118,6 +122,10 @@ class Recorder:
 
         Raises `EvidenceError` when there is nothing of any node and no cluster object that can be read.
         """
+        if self._rewriter is not None:
+            self.account.redactions.update(dict.fromkeys(self._rewriter.said))
+            for name in nodes:
+                self._refuse_bpf(name)
         for name in nodes:
             self._node(name)
         if cluster:
@@ -126,6 +134,10 @@ class Recorder:
             reasons = [record.status for record in self.account.files.values()]
             why = f"; the first thing that failed: {reasons[0]}" if reasons else ""
             raise EvidenceError(f"nothing of {self._source.origin} could be read, and no bundle was written{why}")
+        if self._rewriter is not None:
+            # Only now everything that is replaced anywhere is known.
+            for path, record in self.account.files.items():
+                self.account.files[path] = replace(record, status=self._rewriter.message(record.status))
         self._sink.add("manifest.json", [self.account.manifest()], sys.maxsize)
         return self.account
 
@@ -140,8 +152,11 @@ class Recorder:
         folder = f"nodes/{self._rewriter.node_name(name) if self._rewriter else name}"
         self._carry_failures(f"nodes/{name}/", folder)
         for file in reading_order([*evidence.files(), *dumps]):
+            if self._rewriter is not None and not self._rewriter.takes(file):
+                self._world.tell(f"nodes/{name}/{file} is left out: this version cannot redact it")
+                continue
             content = self._node_content(evidence, dumps, file)
-            self._file(f"{folder}/{self._path(file)}", content, f"nodes/{name}/{file}")
+            self._file(f"{folder}/{file}", content, f"nodes/{name}/{file}")
         after = generation(evidence)
         written = folder.removeprefix("nodes/")
         if self._known is not None and name in self._known.nodes:
@@ -153,6 +168,15 @@ class Recorder:
                     f"{name}: its rules changed while they were read; answers from this bundle say so. Record it again "
                     "when the node is quiet"
                 )
+
+    def _refuse_bpf(self, name: str) -> None:
+        """Maps and programs hold addresses and names as bytes, which nothing here replaces."""
+        evidence = self._source.node(name)
+        if bpf_files(evidence)[0] or any(file.startswith("bpf/map-") for file in evidence.files()):
+            raise EvidenceError(
+                f"{name} runs the eBPF dataplane, whose maps and programs this version cannot redact: leave out "
+                "--redact, or name the other nodes with --node"
+            )
 
     def _node_content(self, evidence: NodeEvidence, dumps: Mapping[str, Opener], file: str) -> Callable[[], Content]:
         def content() -> Content:
@@ -169,7 +193,7 @@ class Recorder:
     def _cluster(self) -> None:
         self._carry_failures("cluster/", "cluster")
         for file in sorted(self._source.cluster_files()):
-            path = f"cluster/{self._path(file)}"
+            path = f"cluster/{file}"
             if is_never_read(file):
                 self._world.tell(f"{path} is left out: a bundle never holds lists of that kind")
                 continue
@@ -207,12 +231,8 @@ class Recorder:
             raise EvidenceError(f"left out: the time limit of {self._limits.seconds:g} s was reached")
 
     def _left_out(self, path: str, why: str, taken_at: str) -> None:
-        said = self._rewriter.message(why) if self._rewriter else why
-        self.account.files[path] = Record(said, taken_at)
+        self.account.files[path] = Record(why, taken_at)
         self._world.tell(f"{path}: {why}")
-
-    def _path(self, file: str) -> str:
-        return self._rewriter.path(file) if self._rewriter else file
 
     def _taken_at(self, path: str) -> str:
         """When the file at ``path`` of the source was taken: of a bundle what its manifest says, if it says."""
@@ -225,6 +245,6 @@ class Recorder:
         """What an older manifest says that it could not record stays said."""
         for path, record in self._known.files.items() if self._known is not None else ():
             if record.error and path.startswith(prefix):
-                error = self._rewriter.message(record.error) if self._rewriter else record.error
-                new = f"{folder}/{self._path(path.removeprefix(prefix))}"
-                self.account.files[new] = Record(error, self._taken_at(path))
+                file = path.removeprefix(prefix)
+                if self._rewriter is None or prefix == "cluster/" or self._rewriter.takes(file):
+                    self.account.files[f"{folder}/{file}"] = Record(record.error, self._taken_at(path))

@@ -1,0 +1,129 @@
+"""Bundle files with addresses, names or both replaced; implements `calico_debug.record.recorder.Rewriter`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from calico_debug.decode.json_text import first_wins, parse_json
+from calico_debug.errors import EvidenceError
+from calico_debug.model.cluster import PolicyObject
+from calico_debug.policy.chains import IPTABLES_NAME_LIMIT, NFTABLES_NAME_LIMIT, limited_id
+from calico_debug.policy.identity import CHAIN_PREFIXES, chain_ids
+from calico_debug.redact.lines import redact_connections, redact_rules, redact_settings, redact_variables
+from calico_debug.redact.nft import redact_nft
+from calico_debug.redact.objects import redact_ip, redact_objects
+from calico_debug.redact.text import TextRedactor
+
+ADDRESSES, NAMES = "addresses", "names"
+KINDS = (ADDRESSES, NAMES)
+"""What can be asked to be replaced."""
+
+SAID: Mapping[str, str] = {
+    ADDRESSES: "addresses: every IP and MAC address is replaced, keeping which networks hold which addresses",
+    NAMES: "names: those of objects, labels, interfaces and ports are replaced, the same name by the same word",
+}
+"""Sentences for the manifest."""
+
+SELECTORS_SAID = "selectors with contains, starts with or ends with no longer fit the labels they fitted"
+
+JSON_FILES: Mapping[str, Callable[[Any, TextRedactor], Any]] = {
+    "nft-ruleset.json": redact_nft,
+    "ip-addr.json": redact_ip,
+    "ip-link.json": redact_ip,
+    "ip-neigh.json": redact_ip,
+    "ip-route-all.json": redact_ip,
+    "ip-route.json": redact_ip,
+    "ip-rule.json": redact_ip,
+    "ip6-route-all.json": redact_ip,
+    "ip6-rule.json": redact_ip,
+}
+TEXT_FILES: Mapping[str, Callable[[str, TextRedactor], str]] = {
+    "iptables-save.txt": redact_rules,
+    "iptables-legacy-save.txt": redact_rules,
+    "ip6tables-save.txt": redact_rules,
+    "ip6tables-legacy-save.txt": redact_rules,
+    "ipset-save.txt": redact_rules,
+    "conntrack.txt": redact_connections,
+    "conntrack6.txt": redact_connections,
+    "sysctl.txt": redact_settings,
+    "felix-env.txt": redact_variables,
+}
+"""Files of a node whose content is understood well enough to be redacted; others are left out."""
+
+
+class Redactor:
+    """One consistent replacement for all files of a bundle."""
+
+    def __init__(self, key: bytes, kinds: Iterable[str], policies: Iterable[PolicyObject] = ()) -> None:
+        """``key`` is 16 to 64 bytes that nobody else knows, ``kinds`` are of `KINDS`; ``policies`` are the cluster's,
+        whose chains get the names that Felix would give them.
+        """
+        self._kinds = frozenset(kinds)
+        chains: dict[bool, dict[str, str]] = {False: {}, True: {}}
+        self.text = TextRedactor(key, addresses=ADDRESSES in self._kinds, names=NAMES in self._kinds, chains=chains)
+        if NAMES in self._kinds:
+            for policy in policies:
+                self._add_chains(policy, chains)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What was done, for the manifest."""
+        sentences = tuple(SAID[kind] for kind in KINDS if kind in self._kinds)
+        return (*sentences, SELECTORS_SAID) if NAMES in self._kinds else sentences
+
+    @staticmethod
+    def takes(file: str) -> bool:
+        """Whether a node's file can be redacted at all."""
+        return file in JSON_FILES or file in TEXT_FILES
+
+    def node_name(self, name: str) -> str:
+        """What a node is called in the bundle."""
+        return self.text.text(name, is_name=True)
+
+    def node_file(self, file: str, content: bytes) -> bytes:
+        """The content to write. Raises `EvidenceError` for a file that must be left out."""
+        if file in JSON_FILES:
+            return self._json(content, file, JSON_FILES[file])
+        try:
+            return TEXT_FILES[file](content.decode(), self.text).encode()
+        except KeyError:
+            raise EvidenceError(f"{file} cannot be redacted by this version") from None
+        except UnicodeDecodeError:
+            raise EvidenceError(f"{file} cannot be redacted: it is not text") from None
+        except EvidenceError as error:
+            raise EvidenceError(f"{file} cannot be redacted: {error}") from None
+
+    def cluster_file(self, file: str, content: bytes) -> bytes:
+        """The same for a list of cluster objects."""
+        return self._json(content, file, redact_objects)
+
+    def message(self, text: str) -> str:
+        """An error's text without what was replaced elsewhere."""
+        return self.text.known(text)
+
+    def _json(self, content: bytes, file: str, redact: Callable[[Any, TextRedactor], Any]) -> bytes:
+        if not content.strip():
+            return content
+        try:
+            # ip repeats keys behind "encap", and its readers take the first.
+            document = parse_json(content, file, object_pairs_hook=first_wins)
+            return json.dumps(redact(document, self.text)).encode() + b"\n"
+        except EvidenceError as error:
+            raise EvidenceError(f"{file} cannot be redacted: {error}") from None
+
+    def _add_chains(self, policy: PolicyObject, chains: Mapping[bool, dict[str, str]]) -> None:
+        if policy.kind.startswith("Staged"):
+            return
+        for old, new in zip(chain_ids(policy), chain_ids(self._renamed(policy)), strict=True):
+            for prefix in CHAIN_PREFIXES:
+                for layered, limit in ((False, IPTABLES_NAME_LIMIT), (True, NFTABLES_NAME_LIMIT)):
+                    chains[layered][limited_id(prefix, old, limit)] = limited_id(prefix, new, limit)
+
+    def _renamed(self, policy: PolicyObject) -> PolicyObject:
+        namespace, name, tier = (
+            self.text.text(part, is_name=True) for part in (policy.namespace, policy.name, policy.tier)
+        )
+        return replace(policy, namespace=namespace, name=name, tier=tier)
