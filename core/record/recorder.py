@@ -5,6 +5,7 @@ Nothing here opens a file: a `Sink` takes the content, `calico_debug.cli.archive
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource, NodeEvidence
 
 Content = Iterable[bytes]
+
+MAP_DUMP = re.compile(r"bpf/map-(?!show\.json)")
+"""Files with entries of maps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,7 @@ class Recorder:
     def _refuse_bpf(self, name: str) -> None:
         """Maps and programs hold addresses and names as bytes, which nothing here replaces."""
         evidence = self._source.node(name)
-        if bpf_files(evidence)[0] or any(file.startswith("bpf/map-") for file in evidence.files()):
+        if bpf_files(evidence)[0] or any(MAP_DUMP.match(file) for file in evidence.files()):
             raise EvidenceError(
                 f"{name} runs the eBPF dataplane, whose maps and programs this version cannot redact: leave out "
                 "--redact, or name the other nodes with --node"

@@ -16,7 +16,8 @@ from calico_debug.errors import EvidenceError
 from calico_debug.redact.text import TextRedactor
 
 _VERBATIM = """
-    metainfo family hook op protocol field key flags base type policy result mode dir unit per rate_unit burst_unit level
+    metainfo family hook op protocol field key flags base type policy result mode dir unit per rate_unit burst_unit
+    level
 """
 VERBATIM = frozenset(_VERBATIM.split())
 """Keys whose values are nft's own words, whatever they are (libnftables-json(5))."""

@@ -55,7 +55,8 @@ _TOKEN = re.compile(
     r"|(?P<rule>(?<![A-Za-z0-9])cali:(?P<rulehash>[A-Za-z0-9_-]{16})(?![A-Za-z0-9_-]))"
     r"|(?P<interface>(?<![A-Za-z0-9])cali(?P<hex>[0-9a-f]{11}|[0-9a-f]{1,10}(?=[+*]))(?![A-Za-z0-9]))"
     r"|(?P<set>(?<![A-Za-z0-9])cali[46][0-9t](?P<setid>[A-Za-z0-9_:-]+))"
-    r"|(?P<chain>(?<![A-Za-z0-9])(?:(?:filter|nat|mangle|raw)-)?cali-[^\s\"',;\]})]+)"
+    r"|(?P<chain>(?<![A-Za-z0-9])(?:(?:filter|nat|mangle|raw)-)?cali-[^\s\"',;\]})]+"
+    r"|(?<![A-Za-z0-9])(?:filter|nat|mangle|raw)-(?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)(?![A-Za-z0-9-]))"
     r"|(?P<kube>(?<![A-Za-z0-9])(?P<kubekind>KUBE-(?:SVC|SVL|SEP|FW|XLB|EXT)-)(?P<kubehash>[A-Z2-7]{16}))"
     r"|(?P<knft>(?<![A-Za-z0-9])(?P<knftkind>(?:service|endpoint|external|firewall|local|affinity)-)"
     r"(?P<knfthash>[A-Z2-7]{8})-)"
@@ -151,7 +152,7 @@ class TextRedactor:
         before, subject = name.removesuffix(role.subject), role.subject
         if role.kind in IDS:
             bare = name[len(role.layer) + 1 :] if role.layer else name
-            new = self._chains.get(bool(role.layer), {}).get(bare) or self._chains.get(False, {}).get(bare)
+            new = self._chains[bool(role.layer)].get(bare) or self._chains[not role.layer].get(bare)
             if new is not None:
                 return name.removesuffix(bare) + new
             if role.hashed or role.kind is ChainKind.POLICY_GROUP:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from calico_debug.decode.policies import CALICO_GROUPS, POLICY_SOURCES
 from calico_debug.evidence.bundle import LIMITS, MEBIBYTE
 from calico_debug.evidence.contents import CLUSTER_FILES, NODE_COMMANDS
-from calico_debug.evidence.manifest import API_VERSION, KIND, read_manifest
+from calico_debug.evidence.manifest import API_VERSION, KIND, RULES_AFTER, RULES_BEFORE, read_manifest
 from calico_debug.state.cluster import load_cluster
 from tests.docs.markdown import code, section, tables
 
@@ -74,11 +75,12 @@ def test_groups() -> None:
 def test_manifest() -> None:
     rows = dict(tables(section("bundle.md", "manifest.json"))[0])
     assert (code(rows["`apiVersion`"]), code(rows["`kind`"])) == (API_VERSION, KIND)
-    given = {
+    given: dict[str, Any] = {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "takenAt": "2026-01-01T00:00:00Z",
         "tool": "by hand",
+        "nodes": {"n": {"rulesBefore": 1, "rulesAfter": 2}},
         "files": {"nodes/n/ip-addr.json": {"status": "no such command", "takenAt": "2026-01-01T00:00:01Z"}},
         "redactions": ["secrets"],
     }
@@ -86,6 +88,8 @@ def test_manifest() -> None:
     manifest = read_manifest(json.dumps(given).encode())
     assert manifest.notes == ()
     assert (manifest.taken_at, manifest.tool, manifest.redactions) == ("2026-01-01T00:00:00Z", "by hand", ("secrets",))
+    assert manifest.nodes == given["nodes"]
+    assert set(given["nodes"]["n"]) == {RULES_BEFORE, RULES_AFTER}
     assert manifest.files["nodes/n/ip-addr.json"].error == "no such command"
 
 

@@ -8,6 +8,8 @@ import click
 import pytest
 
 from calico_debug.cli.assertions import assertions
+from calico_debug.cli.bundle import HELP as BUNDLE_HELP
+from calico_debug.cli.bundle import bundle
 from calico_debug.cli.chain import HELP as CHAIN_HELP
 from calico_debug.cli.chain import chain
 from calico_debug.cli.commands import commands as group
@@ -35,6 +37,7 @@ def written(option: click.Option) -> str:
 
 def test_options() -> None:
     for command, title in ((trace, "Options of trace"), (chain, "chain"), (assertions, "assert")):
+    for command, title in ((trace, "Options of trace"), (chain, "chain"), (bundle, "bundle")):
         context = click.Context(command, help_option_names=["-h", "--help"])
         options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
         table = next(
@@ -78,6 +81,7 @@ EXAMPLES = sorted(
             *(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md")),
             HELP,
             CHAIN_HELP,
+            BUNDLE_HELP,
             str(group.help),
         )
         for example in commands(text)
@@ -98,6 +102,7 @@ def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) 
     """They fail, if at all, because the bundle or the flows are not there, never because of what is typed."""
     words = shlex.split(example, comments=True)[1:]
     if words[0] == "chain" and not {"--bundle", "--kubeconfig"} & set(words):
+    if words[0] in ("chain", "bundle") and "--bundle" not in words:
         words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
     assert run(*words).code in (ExitCode.FAILED, ExitCode.ANSWERED)

@@ -1,0 +1,74 @@
+"""Objects keep the fields that explanations use, and no other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from calico_debug.errors import EvidenceError
+from calico_debug.redact.objects import METADATA, redact_ip, redact_objects
+from calico_debug.redact.text import TextRedactor
+
+TEXT = TextRedactor(bytes(32), addresses=True, names=True, chains={True: {}, False: {}})
+SHOP, ONE = TEXT.word("shop"), TEXT.text("10.1.2.3")
+
+
+def test_a_pod() -> None:
+    pod = {
+        "kind": "Pod",
+        "metadata": {
+            "name": "shop",
+            "uid": "canary",
+            "labels": {"shop": "shop", "k8s-app": "kube-dns"},
+            "annotations": {"cni.projectcalico.org/podIP": "10.1.2.3/32", "owner": "canary"},
+        },
+        "spec": {"containers": [{"image": "canary", "ports": [{"containerPort": 80, "protocol": "TCP"}]}]},
+        "status": {"phase": "Running", "podIP": "10.1.2.3", "message": "canary"},
+    }
+    assert redact_objects({"items": [pod]}, TEXT) == {
+        "items": [
+            {
+                "kind": "Pod",
+                "metadata": {
+                    "name": SHOP,
+                    "labels": {SHOP: SHOP, TEXT.word("k8s-app"): "kube-dns"},
+                    "annotations": {"cni.projectcalico.org/podIP": f"{ONE}/32"},
+                },
+                "spec": {"containers": [{"ports": [{"containerPort": 80, "protocol": "TCP"}]}]},
+                "status": {"phase": "Running", "podIP": ONE},
+            }
+        ]
+    }
+
+
+def test_a_policy() -> None:
+    spec = {
+        "tier": "default",
+        "selector": "shop == 'shop' && has(shop)",
+        "ingress": [{"action": "Allow", "source": {"nets": ["10.1.2.3/32"]}, "destination": {"ports": [80, "90:99"]}}],
+    }
+    found = redact_objects({"spec": spec}, TEXT)["spec"]
+    assert found["selector"] == f"{SHOP} == '{SHOP}' && has({SHOP})"
+    assert found["ingress"][0]["source"] == {"nets": [f"{ONE}/32"]}
+    assert found["ingress"][0]["destination"] == {"ports": [80, "90:99"]}
+
+
+def test_selectors_of_services_are_labels() -> None:
+    assert redact_objects({"spec": {"selector": {"shop": "shop"}}}, TEXT) == {"spec": {"selector": {SHOP: SHOP}}}
+
+
+def test_metadata_within_an_annotation() -> None:
+    meta = {"annotations": {METADATA: json.dumps({"name": "default.shop", "uid": "canary"})}}
+    found = redact_objects({"metadata": meta}, TEXT)["metadata"]["annotations"][METADATA]
+    assert json.loads(found) == {"name": f"default.{SHOP}"}
+    with pytest.raises(EvidenceError, match="not JSON"):
+        redact_objects({"metadata": {"annotations": {METADATA: "{shop"}}}, TEXT)
+
+
+def test_links_and_addresses() -> None:
+    link = {"ifname": "shop", "operstate": "UP", "address": "02:42:ac:11:00:02", "ifalias": "canary", "mtu": 1500}
+    (found,) = redact_ip([link], TEXT)
+    assert (found["ifname"], found["operstate"], found["mtu"]) == (SHOP, "UP", 1500)
+    assert "canary" not in json.dumps(found)
+    assert found["address"] != link["address"]
