@@ -15,6 +15,7 @@ from calico_debug.cli.render.json import render_line
 from calico_debug.cli.tracer import EvidenceTracer
 from calico_debug.evidence.bundle import open_bundle
 from calico_debug.record.recorder import Recorder
+from calico_debug.redact.redactor import KINDS
 from tests.lab import namespaces
 from tests.lab.cluster_objects import cluster_files
 from tests.lab.conftest import need_lab
@@ -22,6 +23,7 @@ from tests.lab.generate import Case, cases
 from tests.lab.lab import Lab
 from tests.lab.topology import small_cluster
 from tests.record.worlds import quiet_world
+from tests.redact.worlds import Asked, Redacted, without_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -99,6 +101,23 @@ def test_generated_clusters(lab: Lab, tmp_path_factory: pytest.TempPathFactory, 
             write(LiveWithCluster(node.name, objects), target)
         for recorded, told in zip(answers(open_bundle(target), questions), live, strict=True):
             assert recorded == told
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=UNHURRIED, print_blob=True)
+@given(case=cases(small_cluster(), flows=4))
+def test_generated_clusters_redacted(lab: Lab, tmp_path_factory: pytest.TempPathFactory, case: Case) -> None:
+    lab.program(case.model)
+    for flow in case.flows:
+        lab.send(flow)
+    directory = tmp_path_factory.mktemp("bundle") / "b"
+    lab.evidence(directory)
+    pair = Redacted(open_bundle(directory), KINDS)
+    before, after = Asked(pair.source), Asked(pair.bundle)
+    for flow in case.flows:
+        asked = lab.question(flow)
+        expected = before.explain(asked["from"], asked["to"], asked["protocol"])
+        found = after.explain(pair.name(asked["from"]), pair.name(asked["to"]), asked["protocol"])
+        assert without_sentences(found) == pair.mapped(expected)
 
 
 def test_iptables_and_sets(tmp_path: Path) -> None:

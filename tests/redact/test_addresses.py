@@ -50,7 +50,7 @@ def test_special_networks_are_closed(address: Address) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "0.0.0.0",
+        "0.0.0.0/8",
         "127.0.0.1",
         "169.254.1.1",
         "224.0.0.5",

@@ -58,7 +58,8 @@ def test_connections() -> None:
 
 def test_settings() -> None:
     found = redact_settings(
-        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.cali9ae5652c2c6.rp_filter = 1\nnet.ipv4.conf.vxlan/calico.rp_filter = 0\n"
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.cali9ae5652c2c6.rp_filter = 1\n"
+        "net.ipv4.conf.vxlan/calico.rp_filter = 0\n"
         "kernel.hostname = shop\nnet.ipv4.tcp_congestion_control = cubic\nkernel.unprivileged_bpf_disabled = 2\n"
         "net.ipv4.conf.shop/1.forwarding = 1\n",
         TEXT,

@@ -4,107 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
-from calico_debug.errors import CalicoDebugError
-from calico_debug.evidence.bundle import Bundle
 from calico_debug.explain.chainlookup import ChainDirectory
-from calico_debug.explain.document import to_document
 from calico_debug.explain.engine import Engine
 from calico_debug.policy.chains import ChainKind, chain_role
-from calico_debug.record.recorder import Recorder
 from calico_debug.redact.addresses import EMBEDDING, SPECIAL
 from calico_debug.redact.objects import FIELDS
 from calico_debug.redact.redactor import JSON_FILES, KINDS, Redactor
 from calico_debug.redact.text import USUAL_INTERFACE
 from calico_debug.redact.vocabulary import KEPT
 from calico_debug.state.cluster import load_cluster
-from calico_debug.state.resolve import Resolver
-from tests.record.worlds import MemorySink, quiet_world
-from tests.recordings import Recording, recordings
+from tests.recordings import DATA, Recording, recordings
+from tests.redact.worlds import Asked, Redacted, without_sentences
 
-KEY = bytes(range(32))
 RECORDINGS = [*recordings("-nft"), *recordings("-iptables")]
-FLOWS = 150
+FLOWS = 60
 """Different flows of a recording that are asked about."""
-
-FREE_TEXT = frozenset({"detail", "message", "at", "origin"})
-"""Sentences, in which names stand between words of our own."""
-
-
-OURS = frozenset(
-    {
-        "apiVersion",
-        "kind",
-        "verdict",
-        "dataplane",
-        "direction",
-        "reason",
-        "action",
-        "code",
-        "severity",
-        "stage",
-        "protocol",
-    }
-)
-"""Fields whose values are words of docs/json.md."""
-
-
-class MemoryFiles:
-    """A bundle's files in memory; implements `calico_debug.evidence.bundle.BundleFiles`."""
-
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files = files
-
-    def names(self, directory: str) -> Sequence[str]:
-        prefix = f"{directory}/" if directory else ""
-        return sorted(name.removeprefix(prefix) for name in self.files if name.startswith(prefix))
-
-    def directories(self, directory: str) -> Sequence[str]:
-        return sorted({name.partition("/")[0] for name in self.names(directory) if "/" in name})
-
-    def read(self, name: str) -> bytes | None:
-        return self.files.get(name)
-
-
-class Redacted:
-    """A recording, and what redaction makes of it."""
-
-    def __init__(self, recording: Recording, kinds: Sequence[str]) -> None:
-        self.source = recording.source
-        self.redactor = Redactor(KEY, kinds, load_cluster(self.source).policies())
-        sink = MemorySink()
-        recorder = Recorder(self.source, sink, quiet_world(), "calico-debug test", rewriter=self.redactor)
-        self.account = recorder.record(self.source.nodes())
-        self.files = sink.files
-        self.bundle = Bundle("redacted", MemoryFiles(sink.files))
-
-    def name(self, text: str) -> str:
-        return self.redactor.text.text(text, is_name=True)
-
-    def mapped(self, value: Any, key: str = "") -> Any:
-        """An explanation as the redacted bundle should give it, without its sentences."""
-        if isinstance(value, dict):
-            return {k: self.mapped(v, k) for k, v in value.items() if k not in FREE_TEXT}
-        if isinstance(value, list):
-            return [self.mapped(entry, key) for entry in value]
-        return self.name(value) if isinstance(value, str) and key not in OURS else value
 
 
 @cache
 def redacted(recording: Recording, kinds: tuple[str, ...]) -> Redacted:
-    return Redacted(recording, kinds)
-
-
-def without_sentences(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_sentences(entry) for key, entry in value.items() if key not in FREE_TEXT}
-    return [without_sentences(entry) for entry in value] if isinstance(value, list) else value
+    return Redacted(recording.source, kinds)
 
 
 def questions(recording: Recording) -> Iterator[dict[str, str | None]]:
@@ -126,21 +52,14 @@ def questions(recording: Recording) -> Iterator[dict[str, str | None]]:
                 yield {"source": f"{pod.namespace}/{pod.name}", "destination": target, "protocol": None}
 
 
-class Asked:
-    def __init__(self, source: Any) -> None:
-        self.engine = Engine(source)
-        self.resolver = Resolver(self.engine.cluster, self.engine.states)
-
-    def explain(self, source: str, destination: str, protocol: str | None) -> Any:
-        try:
-            flow = self.resolver.resolve(source, destination, protocol=protocol)
-            return to_document(self.engine.explain(flow))
-        except CalicoDebugError as error:
-            return {"error": type(error).__name__}
+CASES = [(recording, KINDS) for recording in RECORDINGS] + [
+    (recording, (kind,)) for recording in RECORDINGS if recording.path.parent == DATA for kind in KINDS
+]
 
 
-@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
-@pytest.mark.parametrize("kinds", [("addresses",), ("names",), KINDS], ids=",".join)
+@pytest.mark.parametrize(
+    ("recording", "kinds"), CASES, ids=lambda value: getattr(value, "name", None) or ",".join(value)
+)
 def test_the_same_is_explained(recording: Recording, kinds: tuple[str, ...]) -> None:
     pair = redacted(recording, kinds)
     before, after = Asked(pair.source), Asked(pair.bundle)
