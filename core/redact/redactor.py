@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,14 +57,17 @@ TEXT_FILES: Mapping[str, Callable[[str, TextRedactor], str]] = {
 class Redactor:
     """One consistent replacement for all files of a bundle."""
 
-    def __init__(self, key: bytes, kinds: Iterable[str], policies: Iterable[PolicyObject] = ()) -> None:
+    def __init__(
+        self, key: bytes, kinds: Iterable[str], policies: Sequence[PolicyObject] = (), nodes: Iterable[str] = ()
+    ) -> None:
         """``key`` is 16 to 64 bytes that nobody else knows, ``kinds`` are of `KINDS`; ``policies`` are the cluster's,
-        whose chains get the names that Felix would give them.
+        whose chains get the names that Felix would give them. The names of policies and of ``nodes`` keep their order.
         """
         self._kinds = frozenset(kinds)
         chains: dict[bool, dict[str, str]] = {False: {}, True: {}}
         self.text = TextRedactor(key, addresses=ADDRESSES in self._kinds, names=NAMES in self._kinds, chains=chains)
         if NAMES in self._kinds:
+            self.text.keep_order([*nodes, *(policy.name for policy in policies)])
             for policy in policies:
                 self._add_chains(policy, chains)
 

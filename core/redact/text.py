@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from string import ascii_lowercase, hexdigits
 
 from calico_debug.policy.chains import ChainKind, ChainRole, chain_role
@@ -108,6 +108,15 @@ class TextRedactor:
         if word not in self.replaced:
             self.replaced[word] = self._new_token(word)
         return self.replaced[word]
+
+    def keep_order(self, names: Iterable[str]) -> None:
+        """Have the words of these names sort afterwards as they do now: where names decide which of several goes first.
+        To be called before anything else.
+        """
+        words = {match[0] for name in names for match in _TOKEN.finditer(name) if match["word"]}
+        ordered = sorted(word for word in words if word not in self.replaced and self.word(word, is_name=True) != word)
+        tokens = sorted(self.replaced[word] for word in ordered)
+        self.replaced.update(zip(ordered, tokens, strict=True))
 
     # ------------------------------------------------------------------------------------------------------ internals
 

@@ -122,6 +122,15 @@ def test_an_interface_that_looks_like_a_set() -> None:
     assert re.fullmatch(r"cali[0-9a-f]{11}", redactor().text("cali40a1b2c3d4e"))
 
 
+def test_order() -> None:
+    text = redactor()
+    text.keep_order(["node-b", "node-a", "default", "zone.node-c"])
+    new = [text.text(name) for name in ("node-a", "node-b", "node-c")]
+    assert new == sorted(new)
+    assert len(set(new)) == 3
+    assert text.text("default") == "default"
+
+
 def test_messages() -> None:
     text = redactor()
     shop = text.word("shop")

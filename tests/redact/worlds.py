@@ -64,7 +64,7 @@ class Redacted:
 
     def __init__(self, source: EvidenceSource, kinds: Sequence[str]) -> None:
         self.source = source
-        self.redactor = Redactor(KEY, kinds, load_cluster(self.source).policies())
+        self.redactor = Redactor(KEY, kinds, load_cluster(self.source).policies(), source.nodes())
         sink = MemorySink()
         recorder = Recorder(self.source, sink, quiet_world(), "calico-debug test", rewriter=self.redactor)
         self.account = recorder.record(self.source.nodes())
@@ -94,9 +94,9 @@ class Asked:
         self.engine = Engine(source)
         self.resolver = Resolver(self.engine.cluster, self.engine.states)
 
-    def explain(self, source: str, destination: str, protocol: str | None) -> Any:
+    def explain(self, source: str, destination: str, protocol: str | None, via: str | None = None) -> Any:
         try:
-            flow = self.resolver.resolve(source, destination, protocol=protocol)
+            flow = self.resolver.resolve(source, destination, protocol=protocol, via=via)
             return to_document(self.engine.explain(flow))
         except CalicoDebugError as error:
             return {"error": type(error).__name__}
