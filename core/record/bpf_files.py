@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from calico_debug.errors import EvidenceError
 from calico_debug.evidence.bpf import LiveMaps
 from calico_debug.state.bpf import CLEANUP_PROGRAM, BpfState
 from calico_debug.state.bpf_recorded import FOLDER
+from calico_debug.state.node import POLICY_DEBUG_FOLDER
 
 if TYPE_CHECKING:
     from calico_debug.evidence.source import NodeEvidence
@@ -49,6 +51,9 @@ def bpf_files(evidence: NodeEvidence) -> tuple[Mapping[str, Opener], str]:
         for number in sorted(_programs(state)):
             name = _UNSAFE.sub("_", state.programs[number].name) if number in state.programs else ""
             files[f"{FOLDER}xlated-{number}{f'-{name}' if name else ''}.json"] = _program_opener(state, number)
+        for file in _debug_files(state) - set(evidence.files()):
+            # Felix has not written it: what the node says to that is kept, as answers quote it.
+            files[file] = partial(_read, evidence, file)
         names = Counter(info.name for info in state.maps.values())
         for number in sorted(_maps(state)):
             info = state.maps.get(number)
@@ -115,6 +120,22 @@ def _programs(state: BpfState) -> set[int]:
         for family in reach.globals(attachment.program_id)
         for number in reach.policy(attachment, family).programs
     }
+
+
+def _debug_files(state: BpfState) -> set[str]:
+    """Felix's debug files of the policies that run."""
+    reach = state.reach
+    return {
+        f"{POLICY_DEBUG_FOLDER}{attachment.interface}_{direction}_v{family}.json"
+        for attachment in reach.attachments
+        for family in reach.globals(attachment.program_id)
+        if reach.policy(attachment, family).programs
+        for direction in ("ingress", "egress")
+    }
+
+
+def _read(evidence: NodeEvidence, file: str) -> Iterator[bytes]:
+    yield evidence.read(file)
 
 
 def _map_opener(state: BpfState, info: MapInfo) -> Opener:

@@ -30,6 +30,9 @@ Content = Iterable[bytes]
 MAP_DUMP = re.compile(r"bpf/map-(?!show\.json)")
 """Files with entries of maps."""
 
+DEBUG_FOLDER = re.compile(r"/var-run-calico-bpf/policy$")
+"""Of the files there, which Felix writes all or none, only the first that cannot be read is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordLimits:
@@ -115,6 +118,7 @@ class Recorder:
         self._rewriter = rewriter
         self._started = world.elapsed()
         self._bytes = 0
+        self._told: set[str] = set()
         self._known = source.manifest if isinstance(source, Bundle) else None
         taken_at = self._known.taken_at if self._known is not None else timestamp(world.now())
         self.account = Account(taken_at, tool)
@@ -236,7 +240,12 @@ class Recorder:
 
     def _left_out(self, path: str, why: str, taken_at: str) -> None:
         self.account.files[path] = Record(why, taken_at)
-        self._world.tell(f"{path}: {why}")
+        folder = path.rpartition("/")[0]
+        if not DEBUG_FOLDER.search(folder):
+            self._world.tell(f"{path}: {why}")
+        elif folder not in self._told:
+            self._told.add(folder)
+            self._world.tell(f"{path}: {why} (for others there, see manifest.json)")
 
     def _taken_at(self, path: str) -> str:
         """When the file at ``path`` of the source was taken: of a bundle what its manifest says, if it says."""
