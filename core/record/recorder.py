@@ -145,7 +145,8 @@ class Recorder:
         if self._rewriter is not None:
             # Only now everything that is replaced anywhere is known.
             for path, record in self.account.files.items():
-                self.account.files[path] = replace(record, status=self._rewriter.message(record.status))
+                said = record.status.replace(self._source.origin, "the source")
+                self.account.files[path] = replace(record, status=self._rewriter.message(said))
         self._sink.add("manifest.json", [self.account.manifest()], sys.maxsize)
         return self.account
 

@@ -40,14 +40,14 @@ DISPATCHES = frozenset(
 IDS = frozenset({ChainKind.POLICY, ChainKind.PROFILE, ChainKind.POLICY_GROUP})
 
 USUAL_INTERFACE = re.compile(
-    r"lo|eth\d+|en[opsx][0-9a-z]{1,6}|ens\d+|bond\d+|wlan\d+|tunl\d|dummy\d+|docker0|kube-ipvs0|kube-bridge|cni0|cbr0"
+    r"lo|eth\d+|eno\d+|en(?:p\d+)?s\d+(?:f\d+)?(?:np\d+)?|bond\d+|wlan\d+|tunl\d|dummy\d+|docker0|kube-ipvs0|kube-bridge|cni0|cbr0"
     r"|nodelocaldns|bpfin|bpfout|sit0|ip6tnl0|gre0|gretap0|erspan0|ip_vti0|ip6_vti0|ip6gre0|cilium_host|cilium_net"
 )
 """Names that distributions and plugins give, which say nothing of whose they are."""
 
 NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:us|ms|[smhd])?")
 
-_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9-]|_(?!_))*"
+_WORD = r"[^\W_](?:[^\W_]|-|_(?!_))*"
 _TOKEN = re.compile(
     r"(?P<mac>(?<![0-9A-Fa-f:])(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}(?![0-9A-Fa-f:]))"
     r"|(?P<v4>(?<![0-9.])\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,3})?(?!\d|\.\d))"

@@ -16,6 +16,7 @@ from tests.cli.worlds import run
 
 DATA = Path(__file__).parents[1] / "data"
 NFT = DATA / "v3.32.1-nft.tar.xz"
+BPF = DATA / "v3.32.1-bpf.tar.xz"
 
 
 def test_a_copy_holds_the_same(tmp_path: Path) -> None:
@@ -51,6 +52,7 @@ def test_a_file_over_the_limit_is_said(tmp_path: Path) -> None:
     [
         (["--bundle", str(NFT), "--node", "node9"], 2, "has nothing of node 'node9': it holds node1, node2"),
         (["--node", "a", "--node", "b"], 2, "give it once"),
+        (["--redact", "all,names"], 2, "--redact 'all' is not known: write addresses, names, or all"),
         (["--max-size", "much"], 2, "'much' is no size"),
         (["--time-limit", "0"], 2, "--time-limit"),
         (["--bundle", "nowhere"], 1, "nowhere"),
@@ -68,6 +70,31 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     target.write_text("mine")
     ran = run("bundle", "--bundle", str(NFT), "-f", str(target))
     assert (ran.code, target.read_text()) == (1, "mine")
+
+
+def test_redacted(tmp_path: Path) -> None:
+    ran = run("bundle", "--bundle", str(NFT), "--node", "node1", "--redact", "all", "-f", str(tmp_path / "d"))
+    assert ran.code == 0
+    assert "nodes/node1/tc-qdisc.json is left out: this version cannot redact it" in ran.err
+    content = b"".join(path.read_bytes() for path in (tmp_path / "d").rglob("*") if path.is_file())
+    assert not any(word in content for word in (b"node1", b"yaobank", b"10.244.1.30", b"172.30.0.11"))
+    (node,) = open_bundle(tmp_path / "d").nodes()
+    assert node != "node1"
+    assert len(json.loads((tmp_path / "d/manifest.json").read_bytes())["redactions"]) >= 3
+
+
+def test_a_redacted_bundle_is_not_named_after_its_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = run("bundle", "--bundle", str(NFT), "--node", "node1", "--redact", "names")
+    assert ran.code == 0
+    assert "node1" not in ran.out
+
+
+def test_ebpf_nodes_are_not_redacted(tmp_path: Path) -> None:
+    ran = run("bundle", "--bundle", str(BPF), "--redact", "addresses", "-f", str(tmp_path / "b.tar"))
+    assert ran.code == 1
+    assert "node1 runs the eBPF dataplane, whose maps and programs this version cannot redact" in ran.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_default_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,13 @@ def test_only_vocabulary_and_numbers_stay(text: str) -> None:
         )
 
 
+def test_other_scripts_and_interfaces_that_are_none() -> None:
+    text = redactor()
+    assert not set(text.text("Müller-Zürich 東京")) & set("üü東京")
+    assert not {"ensign", "enpass", "enterprise"} & set(text.text("ensign enpass enterprise").split())
+    assert text.text("eth0 eno1 ens192 enp3s0f1 bond0") == "eth0 eno1 ens192 enp3s0f1 bond0"
+
+
 def test_numbers() -> None:
     text = redactor()
     assert text.text("mark=16777216 0x10000/0x20000 30s 8080") == "mark=16777216 0x10000/0x20000 30s 8080"
