@@ -16,6 +16,7 @@ from calico_debug import __version__
 from calico_debug.cli.environment import Environment, Place
 from calico_debug.cli.errors import PROGRAM
 from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.options import cluster_options, contradictions
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import UsageError
 
@@ -75,6 +76,7 @@ class Size(click.ParamType[int]):
     multiple=True,
     help="Only this node of the bundle (repeatable); live, the name of this node.",
 )
+@cluster_options
 @click.option(
     "--redact",
     metavar="addresses,names|all",
@@ -105,6 +107,8 @@ def bundle(
     file: str | None,
     bundle: str | None,
     nodes: tuple[str, ...],
+    kubeconfig: str | None,
+    context: str | None,
     redact: str | None,
     no_cluster: bool,
     max_size: int,
@@ -119,7 +123,8 @@ def bundle(
     kinds = redacted_kinds(redact)
     if bundle is None and len(nodes) > 1:
         raise UsageError("--node names the node that is read live: give it once, or name a bundle with --bundle")
-    place = Place(bundle=bundle, node=None if bundle else next(iter(nodes), None))
+    contradictions({"--bundle": bundle, "--kubeconfig": kubeconfig, "--context": context})
+    place = Place(bundle, None, None if bundle else next(iter(nodes), None), kubeconfig, context)
     source = open_source(place, environment.platform)
     chosen = _nodes(source, nodes)
     redactor = _redactor(source, kinds) if kinds else None

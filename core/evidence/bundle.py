@@ -203,7 +203,9 @@ class Bundle:
 
     def cluster_files(self) -> Sequence[str]:
         """See `EvidenceSource`."""
-        return [name for name in self.names("cluster") if "/" not in name]
+        # Lists that could not be recorded are there to be asked for: to read one says why it is missing.
+        failed = (path.removeprefix("cluster/") for path, record in self.manifest.files.items() if record.error)
+        return [name for name in (*self.names("cluster"), *failed) if "/" not in name]
 
     def read_cluster(self, file: str) -> bytes:
         """See `EvidenceSource`."""

@@ -200,7 +200,6 @@ class Recorder:
         return content
 
     def _cluster(self) -> None:
-        self._carry_failures("cluster/", "cluster")
         for file in sorted(self._source.cluster_files()):
             path = f"cluster/{file}"
             if is_never_read(file):
@@ -260,5 +259,5 @@ class Recorder:
         for path, record in self._known.files.items() if self._known is not None else ():
             if record.error and path.startswith(prefix):
                 file = path.removeprefix(prefix)
-                if self._rewriter is None or prefix == "cluster/" or self._rewriter.takes(file):
+                if self._rewriter is None or self._rewriter.takes(file):
                     self.account.files[f"{folder}/{file}"] = Record(record.error, self._taken_at(path))

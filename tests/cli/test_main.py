@@ -28,6 +28,8 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
         "trace",
         *("assert", "attachments", "chain", "conntrack", "counters", "ifstate", "ipsets", "nat", "routes", "trace")
         *("attachments", "bundle", "chain", "conntrack", "counters", "ifstate", "ipsets", "nat", "routes", "trace")
+        *("assert", "attachments", "bundle", "chain", "conntrack", "counters", "ifstate", "ipsets", "nat", "routes"),
+        "trace",
     ]
 
 

@@ -36,8 +36,8 @@ def written(option: click.Option) -> str:
 
 
 def test_options() -> None:
-    for command, title in ((trace, "Options of trace"), (chain, "chain"), (assertions, "assert")):
-    for command, title in ((trace, "Options of trace"), (chain, "chain"), (bundle, "bundle")):
+    pages = ((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle"))
+    for command, title in pages:
         context = click.Context(command, help_option_names=["-h", "--help"])
         options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
         table = next(
@@ -101,8 +101,7 @@ def nothing_there(_: Ran, question: Question) -> FlowExplanation:
 def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They fail, if at all, because the bundle or the flows are not there, never because of what is typed."""
     words = shlex.split(example, comments=True)[1:]
-    if words[0] == "chain" and not {"--bundle", "--kubeconfig"} & set(words):
-    if words[0] in ("chain", "bundle") and "--bundle" not in words:
+    if words[0] in ("chain", "bundle") and not {"--bundle", "--kubeconfig"} & set(words):
         words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
     assert run(*words).code in (ExitCode.FAILED, ExitCode.ANSWERED)

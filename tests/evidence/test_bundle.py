@@ -76,7 +76,7 @@ def test_the_manifest_tells_time_and_failures(bundle: Path) -> None:
     assert source.node("n1").taken_at == "2026-11-21T10:00:00Z"
     assert source.node("n2").taken_at == "2026-11-21T11:00:00Z"
     assert source.node("n1").read("ip-addr.json") == b"[]"
-    assert source.cluster_files() == []
+    assert source.cluster_files() == ["pods.json"]  # to be asked for, and to say then why it is not there
     with pytest.raises(MissingEvidence, match="ip: not found"):
         source.node("n1").read("ip-rule.json")
     with pytest.raises(MissingEvidence, match="forbidden: pods"):
