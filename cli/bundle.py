@@ -121,6 +121,8 @@ def bundle(
     from calico_debug.record.recorder import Recorder, RecordLimits, World
 
     kinds = redacted_kinds(redact)
+    if file in ("-", ""):
+        raise UsageError(f"-f {file!r} is no place for a bundle: name a file or a directory")
     if bundle is None and len(nodes) > 1:
         raise UsageError("--node names the node that is read live: give it once, or name a bundle with --bundle")
     contradictions({"--bundle": bundle, "--kubeconfig": kubeconfig, "--context": context})

@@ -130,7 +130,7 @@ def _debug_files(state: BpfState) -> set[str]:
         for attachment in reach.attachments
         for family in reach.globals(attachment.program_id)
         if reach.policy(attachment, family).programs
-        for direction in ("ingress", "egress")
+        for direction in (("xdp",) if attachment.mechanism == "xdp" else ("ingress", "egress"))
     }
 
 

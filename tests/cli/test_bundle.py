@@ -53,13 +53,14 @@ def test_a_file_over_the_limit_is_said(tmp_path: Path) -> None:
         (["--bundle", str(NFT), "--node", "node9"], 2, "has nothing of node 'node9': it holds node1, node2"),
         (["--node", "a", "--node", "b"], 2, "give it once"),
         (["--redact", "all,names"], 2, "--redact 'all' is not known: write addresses, names, or all"),
+        (["-f", "-"], 2, "-f '-' is no place for a bundle"),
         (["--max-size", "much"], 2, "'much' is no size"),
         (["--time-limit", "0"], 2, "--time-limit"),
         (["--bundle", "nowhere"], 1, "nowhere"),
     ],
 )
 def test_errors(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
-    ran = run("bundle", *arguments, "-f", str(tmp_path / "b.tar"))
+    ran = run("bundle", "-f", str(tmp_path / "b.tar"), *arguments)
     assert ran.code == code
     assert message in ran.err
     assert list(tmp_path.iterdir()) == []

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from calico_debug.errors import EvidenceError, MissingEvidence
+from calico_debug.evidence.bundle import OWN, Bundle
 from calico_debug.record.recorder import Recorder, RecordLimits
+from calico_debug.state.cluster import load_cluster
 from tests.evidence.memory import MemoryNode, MemorySource
 from tests.record.worlds import MemorySink, quiet_world
+from tests.redact.worlds import MemoryFiles
 
 FILES = {"nft-ruleset.json": "{}", "ip-addr.json": "[]", "conntrack.txt": "tcp"}
 
@@ -86,6 +89,23 @@ def test_limit_of_time() -> None:
     sink, manifest = record(MemoryNode(FILES), elapsed=lambda: next(clock), limits=RecordLimits(seconds=15))
     assert [path for path in sink.files if path != "manifest.json"] == ["nodes/n1/nft-ruleset.json"]
     assert "time limit of 15 s" in manifest["files"]["nodes/n1/conntrack.txt"]["status"]
+
+
+class Forbidding(MemorySource):
+    def read_cluster(self, file: str) -> bytes:
+        if file == "pods.json":
+            raise MissingEvidence("the cluster forbids to list pods: apply daemonset/rbac.yaml")
+        return super().read_cluster(file)
+
+
+def test_lists_that_may_not_be_read_are_named_as_on_the_node() -> None:
+    source = Forbidding({"pods.json": "", "services.json": '{"items": []}'}, {"n1": MemoryNode(FILES)})
+    sink = MemorySink()
+    Recorder(source, sink, quiet_world(), f"{OWN}test").record(["n1"])
+    clusters = [load_cluster(one) for one in (source, Bundle("bundle", MemoryFiles(sink.files)))]
+    assert [list(one.pods) for one in clusters] == [[], []]
+    assert clusters[0].problems == clusters[1].problems
+    assert "forbids to list pods" in clusters[0].problems[0]
 
 
 def test_secrets_are_said() -> None:
