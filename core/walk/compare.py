@@ -105,16 +105,29 @@ def candidates(content: SetContent, values: tuple[Value, ...]) -> tuple[list[Ele
     """Elements that a key can meet, the certain one alone if there is one, and the doubt if there is any.
 
     With a doubt, the key may also meet the catch-all element or none: the catch-all is then among the candidates.
+    They are in the order of their keys: that of listings is not the same over netlink and in nft's JSON.
     """
-    possible: list[Element] = []
-    doubt: Unsure | None = None
+    possible: list[tuple[Element, Unsure]] = []
     for element in (*content.exact.values(), *content.ranged):
         answer = matches_key(values, element.key)
         if answer is True:
             return [element], None
         if isinstance(answer, Unsure):
-            possible.append(element)
-            doubt = answer
+            possible.append((element, answer))
+    possible.sort(key=lambda entry: _place(entry[0].key))
+    found = [element for element, _ in possible]
     if content.default is not None:
-        possible.append(content.default)
-    return possible, doubt
+        found.append(content.default)
+    return found, possible[-1][1] if possible else None
+
+
+def _place(key: Key) -> tuple[tuple[int, int, str], ...]:
+    """What keys are sorted by, field by field."""
+    return tuple(
+        (field.low, field.high, "")
+        if isinstance(field, Interval)
+        else (field, field, "")
+        if isinstance(field, int)
+        else (0, 0, field.prefix if isinstance(field, NamePrefix) else field)
+        for field in (key if isinstance(key, tuple) else (key,))
+    )

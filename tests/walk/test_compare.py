@@ -59,3 +59,14 @@ def test_candidates_of_an_open_key_hold_the_catch_all_too() -> None:
     found, doubt = candidates(content, (OPEN,))
     assert found == [sure, ranged, rest]
     assert doubt is not None
+
+
+def test_candidates_are_in_the_order_of_their_keys() -> None:
+    drawn = Drawn(0, 20, "a random number")
+    elements = [Element(key) for key in (3, 1, 10)]
+    ranged = (Element(Interval(4, 9)), Element(Interval(2, 2)))
+    content = SetContent((32,), {element.key: element for element in elements}, ranged)  # type: ignore[misc]
+    found, doubt = candidates(content, (drawn,))
+    assert [element.key for element in found] == [1, Interval(2, 2), 3, Interval(4, 9), 10]
+    assert doubt is not None
+    assert doubt.kind is Kind.BACKEND
