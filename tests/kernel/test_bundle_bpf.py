@@ -23,17 +23,14 @@ from calico_debug.agent.evidence import LiveSource
 from calico_debug.cli.archive import new_bundle
 from calico_debug.decode.bpf_layouts import BY_NAME
 from calico_debug.evidence.bundle import open_bundle
-from calico_debug.explain.bpf_listing import LISTINGS, BpfListings
+from calico_debug.explain.listing.node import NodeListings
 from calico_debug.model.bpf_objects import MapInfo
 from calico_debug.record.bpf_files import dump_json
 from calico_debug.record.recorder import Recorder
-from calico_debug.state.bpf import BpfState
-from calico_debug.state.bpf_lookups import ConnectionFilter
-from calico_debug.state.cluster import load_cluster
 from tests.decode.bpf_samples import draw, draw_key, map_info
 from tests.evidence.bpf_node import settings
 from tests.kernel.bpf_kernel import SCHED_CLS, fill, kernel_map, need_bpf
-from tests.record.worlds import quiet_world
+from tests.record.worlds import every_listing, quiet_world
 
 if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource
@@ -131,12 +128,7 @@ def build(stack: ExitStack) -> str:
 
 
 def listings(source: EvidenceSource) -> dict[str, list[Any]]:
-    state = BpfState(source.node("n1"))
-    asked = {**LISTINGS, "conntrack": lambda found: found.conntrack(ConnectionFilter())}
-    return {
-        name: [row.document for row in listing(BpfListings(state, load_cluster(source), None)).rows]
-        for name, listing in asked.items()
-    }
+    return every_listing(NodeListings(source, "n1"))
 
 
 def write_and_tell() -> dict[str, Any]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import Any
 
+from calico_debug.explain.listing.node import NodeListings
 from calico_debug.record.recorder import LimitError, World, Written
+from calico_debug.state.connection_filter import ConnectionFilter
 
 NOW = datetime(2026, 11, 21, 10, 0, 5, tzinfo=UTC)
 
@@ -27,3 +30,18 @@ class MemorySink:
         assert path not in self.files
         self.files[path] = data
         return Written(len(data), hashlib.sha256(data).hexdigest())
+
+
+def every_listing(node: NodeListings) -> dict[str, list[Any]]:
+    """The documents of everything that a node lists."""
+    every = ConnectionFilter()
+    listings = {
+        "conntrack": node.conntrack(every),
+        "nat": node.nat(every),
+        "routes": node.routes(),
+        "ipsets": node.ipsets(),
+        "ifstate": node.ifstate(),
+        "counters": node.counters(zeros=True),
+        "attachments": node.attachments(),
+    }
+    return {name: [row.document for row in listing.rows] for name, listing in listings.items()}
