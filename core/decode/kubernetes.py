@@ -13,7 +13,17 @@ from typing import Any, Generic, TypeVar
 
 from calico_debug.decode.json_text import parse_json
 from calico_debug.errors import EvidenceError
-from calico_debug.model.cluster import Address, Backend, HostEndpoint, Node, Pod, Service, ServicePort, Tier
+from calico_debug.model.cluster import (
+    Address,
+    Backend,
+    HostEndpoint,
+    NetworkSet,
+    Node,
+    Pod,
+    Service,
+    ServicePort,
+    Tier,
+)
 from calico_debug.model.routing import Network
 
 Item = TypeVar("Item")
@@ -103,7 +113,18 @@ def decode_pod(entry: Object) -> Pod:
         service_account=str(spec.get("serviceAccountName") or ""),
         ports=ports,
         container_ports=tuple(dict.fromkeys(declared)),
+        named_ports=_named_ports(spec),
     )
+
+
+def _named_ports(spec: Object) -> tuple[tuple[str, str, int], ...]:
+    ports = [
+        (str(port.get("protocol") or "TCP").upper(), str(port["name"]), int(port["containerPort"]))
+        for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+        for port in container.get("ports") or ()
+        if port.get("name")
+    ]
+    return tuple(dict.fromkeys(ports))
 
 
 def _pod_addresses(meta: Object, status: Object) -> tuple[Address, ...]:
@@ -220,6 +241,12 @@ def decode_namespace(entry: Object) -> tuple[str, Mapping[str, str]]:
     return _name(entry["metadata"]["name"]), _labels(entry["metadata"])
 
 
+def decode_service_account(entry: Object) -> tuple[tuple[str, str], Mapping[str, str]]:
+    """A v1 ServiceAccount: its (namespace, name), and labels."""
+    meta = entry["metadata"]
+    return (_name(meta["namespace"]), _name(meta["name"])), _labels(meta)
+
+
 def decode_tier(entry: Object) -> Tier:
     """A Tier of either of Calico's API groups."""
     meta, spec = metadata(entry), entry.get("spec") or {}
@@ -235,6 +262,8 @@ def decode_host_endpoint(entry: Object) -> HostEndpoint:
         interface=str(spec.get("interfaceName") or ""),
         expected_addresses=tuple(str(text) for text in spec.get("expectedIPs") or ()),
         labels=_labels(meta),
+        profiles=tuple(_name(text) for text in spec.get("profiles") or ()),
+        ports=tuple((port["protocol"], _name(port["name"]), int(port["port"])) for port in spec.get("ports") or ()),
     )
 
 
@@ -243,9 +272,15 @@ def decode_pool(entry: Object) -> Network:
     return ip_network(_name((entry.get("spec") or {})["cidr"]), strict=False)
 
 
-def decode_network_set(entry: Object) -> tuple[Network, ...]:
-    """The ranges of a NetworkSet or GlobalNetworkSet."""
-    return tuple(ip_network(_name(text), strict=False) for text in (entry.get("spec") or {}).get("nets") or ())
+def decode_network_set(entry: Object) -> NetworkSet:
+    """A NetworkSet or GlobalNetworkSet of either of Calico's API groups."""
+    meta, spec = metadata(entry), entry.get("spec") or {}
+    return NetworkSet(
+        namespace=str(meta.get("namespace") or ""),
+        name=_name(meta["name"]),
+        nets=tuple(ip_network(_name(text), strict=False) for text in spec.get("nets") or ()),
+        labels=_labels(meta),
+    )
 
 
 def decode_order(value: object) -> float | None:

@@ -8,14 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from calico_debug.model.routing import Network
 
 Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod. ``ports`` maps (protocol name in upper case, container port name) to the number."""
+    """A pod. ``ports`` maps (protocol name in upper case, container port name) to the number.
+
+    ``named_ports`` are (protocol, name, number) of all containers, those too that run only at the start: Calico takes
+    them all for a port of that name.
+    """
 
     namespace: str
     name: str
@@ -27,6 +34,7 @@ class Pod:
     service_account: str = ""
     ports: Mapping[tuple[str, str], int] = field(default_factory=dict)
     container_ports: tuple[tuple[str, int], ...] = ()
+    named_ports: tuple[tuple[str, str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +115,37 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class HostEndpoint:
-    """A host endpoint; ``interface`` is "*" for every interface of the node, "" when only addresses are expected."""
+    """A host endpoint; ``interface`` is "*" for every interface of the node, "" when only addresses are expected.
+
+    ``ports`` are (protocol as the API has it, name, number).
+    """
 
     name: str
     node: str
     interface: str
     expected_addresses: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    profiles: tuple[str, ...] = ()
+    ports: tuple[tuple[str | int, str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSet:
+    """A NetworkSet, or with ``namespace`` "" a GlobalNetworkSet: ranges that selectors find by labels."""
+
+    namespace: str
+    name: str
+    nets: tuple[Network, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Every object that was found. ``missing`` lists the resources that evidence did not have, for the user."""
+    """Every object that was found. ``missing`` lists the resources that evidence did not have, for the user.
+
+    ``namespaces`` are labels by name, ``service_accounts`` labels by (namespace, name); a cluster has some of both, so
+    an empty one means that evidence does not have them.
+    """
 
     pods: Sequence[Pod] = ()
     services: Sequence[Service] = ()
@@ -126,4 +153,7 @@ class Cluster:
     policies: Sequence[PolicyObject] = ()
     tiers: Sequence[Tier] = ()
     host_endpoints: Sequence[HostEndpoint] = ()
+    network_sets: Sequence[NetworkSet] = ()
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    service_accounts: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from calico_debug.model.cluster import (
     Backend,
     Cluster,
     HostEndpoint,
+    NetworkSet,
     Node,
     Pod,
     PolicyObject,
@@ -86,6 +87,9 @@ class ClusterState:
             policies=self.policies(),
             tiers=self.tiers,
             host_endpoints=self.host_endpoints,
+            network_sets=self.network_sets,
+            namespaces=self.namespaces,
+            service_accounts=self.service_accounts,
             missing=self.missing,
         )
 
@@ -245,18 +249,23 @@ class ClusterState:
         return dict(self._list(("namespaces.json",), kubernetes.decode_namespace))
 
     @cached_property
+    def service_accounts(self) -> Mapping[tuple[str, str], Mapping[str, str]]:
+        """Labels of every service account by (namespace, name)."""
+        return dict(self._list(("serviceaccounts.json",), kubernetes.decode_service_account))
+
+    @cached_property
     def pools(self) -> Sequence[Network]:
         """The ranges of Calico's IP pools."""
         return self._list(_calico_files("ippools"), kubernetes.decode_pool)
 
     @cached_property
-    def network_sets(self) -> Sequence[Network]:
-        """Every range that a network set, global or not, names."""
-        found: list[Network] = []
-        for resource in ("globalnetworksets", "networksets"):
-            for nets in self._list(_calico_files(resource), kubernetes.decode_network_set):
-                found.extend(nets)
-        return found
+    def network_sets(self) -> Sequence[NetworkSet]:
+        """Every network set, the global ones first."""
+        return [
+            one
+            for resource in ("globalnetworksets", "networksets")
+            for one in self._list(_calico_files(resource), kubernetes.decode_network_set)
+        ]
 
     # ------------------------------------------------------------------------------------------------- internals
 

@@ -213,7 +213,7 @@ class Resolver:
     @cached_property
     def _outside_addresses(self) -> Sequence[Address]:
         """For each family, the first address of the documentation ranges that nothing in the cluster has."""
-        taken = [*self._cluster.pools, *self._cluster.network_sets]
+        taken = [*self._cluster.pools, *(net for one in self._cluster.network_sets for net in one.nets)]
         chosen: list[Address] = []
         for ranges in OUTSIDE.values():
             candidates: Iterable[Address] = (address for network in ranges for address in network.hosts())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from calico_debug.decode import kubernetes
 from calico_debug.errors import EvidenceError
-from calico_debug.model.cluster import Backend, HostEndpoint, Node, Pod, Service, ServicePort, Tier
+from calico_debug.model.cluster import Backend, HostEndpoint, NetworkSet, Node, Pod, Service, ServicePort, Tier
 
 A = ip_address
 
@@ -34,7 +34,7 @@ def test_a_pod() -> None:
             ],
             "initContainers": [
                 {"restartPolicy": "Always", "ports": [{"containerPort": 15090, "name": "proxy"}]},
-                {"ports": [{"containerPort": 1}]},
+                {"ports": [{"containerPort": 1, "name": "once", "protocol": "UDP"}]},
             ],
         },
         "status": {"phase": "Running", "podIP": "10.0.0.5", "podIPs": [{"ip": "10.0.0.5"}, {"ip": "fd00::5"}]},
@@ -50,6 +50,7 @@ def test_a_pod() -> None:
         "default",
         {("TCP", "http"): 80, ("TCP", "proxy"): 15090},
         (("TCP", 80), ("UDP", 53), ("TCP", 15090)),
+        (("TCP", "http", 80), ("TCP", "proxy", 15090), ("UDP", "once", 1)),
     )
 
 
@@ -190,9 +191,21 @@ def test_calico_objects_have_the_metadata_of_their_v3_form() -> None:
 
 def test_pools_and_sets() -> None:
     assert kubernetes.decode_pool({"spec": {"cidr": "10.244.0.0/16"}}) == ip_network("10.244.0.0/16")
-    nets = kubernetes.decode_network_set({"spec": {"nets": ["192.0.2.0/24", "2001:db8::1"]}})
-    assert nets == (ip_network("192.0.2.0/24"), ip_network("2001:db8::1/128"))
-    assert kubernetes.decode_network_set({}) == ()
+    entry = {**named("s", "ns", labels={"a": "b"}), "spec": {"nets": ["192.0.2.0/24", "2001:db8::1"]}}
+    nets = (ip_network("192.0.2.0/24"), ip_network("2001:db8::1/128"))
+    assert kubernetes.decode_network_set(entry) == NetworkSet("ns", "s", nets, {"a": "b"})
+    assert kubernetes.decode_network_set(named("g")) == NetworkSet("", "g", ())
+
+
+def test_service_accounts() -> None:
+    assert kubernetes.decode_service_account(named("sa", "ns", labels={"a": "b"})) == (("ns", "sa"), {"a": "b"})
+    assert kubernetes.decode_service_account(named("sa", "ns")) == (("ns", "sa"), {})
+
+
+def test_profiles_and_ports_of_host_endpoints() -> None:
+    spec = {"node": "n1", "profiles": ["p"], "ports": [{"name": "ssh", "protocol": "TCP", "port": 22}]}
+    decoded = kubernetes.decode_host_endpoint({**named("h"), "spec": spec})
+    assert (decoded.profiles, decoded.ports) == (("p",), (("TCP", "ssh", 22),))
 
 
 def test_lists_of_every_shape() -> None:
@@ -249,6 +262,7 @@ def test_any_object_decodes_or_is_noted(entries: list[Any]) -> None:
         kubernetes.decode_endpoints,
         kubernetes.decode_node,
         kubernetes.decode_namespace,
+        kubernetes.decode_service_account,
         kubernetes.decode_tier,
         kubernetes.decode_host_endpoint,
         kubernetes.decode_pool,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from calico_debug.evidence.bundle import open_bundle
+from calico_debug.model.cluster import NetworkSet
 from calico_debug.state.cluster import ClusterState, load_cluster
 from tests.evidence.memory import MemorySource, recorded_bundles
 
@@ -148,14 +149,24 @@ def test_the_rest() -> None:
         hostendpoints__projectcalico__org=[{"metadata": {"name": "h"}, "spec": {"node": "n1"}}],
         namespaces=[{"metadata": {"name": "ns", "labels": {"a": "b"}}}],
         ippools__crd__projectcalico__org=[{"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/8"}}],
-        globalnetworksets__crd__projectcalico__org=[{"metadata": {"name": "s"}, "spec": {"nets": ["192.0.2.0/24"]}}],
-        networksets__projectcalico__org=[{"metadata": {"name": "s"}, "spec": {"nets": ["fd00::1"]}}],
+        globalnetworksets__crd__projectcalico__org=[{"metadata": {"name": "g"}, "spec": {"nets": ["192.0.2.0/24"]}}],
+        networksets__projectcalico__org=[
+            {"metadata": {"name": "s", "namespace": "ns", "labels": {"e": "f"}}, "spec": {"nets": ["fd00::1"]}}
+        ],
+        serviceaccounts=[{"metadata": {"name": "sa", "namespace": "ns", "labels": {"c": "d"}}}],
     )
     assert [tier.name for tier in state.tiers] == ["t"]
     assert [endpoint.node for endpoint in state.host_endpoints] == ["n1"]
     assert state.namespaces == {"ns": {"a": "b"}}
     assert list(state.pools) == [ip_network("10.0.0.0/8")]
-    assert state.network_sets == [ip_network("192.0.2.0/24"), ip_network("fd00::1/128")]
+    assert state.service_accounts == {("ns", "sa"): {"c": "d"}}
+    assert state.network_sets == [
+        NetworkSet("", "g", (ip_network("192.0.2.0/24"),)),
+        NetworkSet("ns", "s", (ip_network("fd00::1/128"),), {"e": "f"}),
+    ]
+    whole = state.cluster
+    assert (whole.namespaces, whole.service_accounts) == (state.namespaces, state.service_accounts)
+    assert whole.network_sets == state.network_sets
     assert state.missing == ("pods.json", "services.json", "endpointslices.discovery.k8s.io.json", "nodes.json")
 
 
