@@ -111,13 +111,12 @@ class Intent:
                 yield from self._arrival(entry, flow, receiver if entry == end else None, entry == end, assumptions)
             if end and entry != end:
                 yield from self._hosts_stage(entry, "egress", "forward", flow, assumptions)
-                yield from self._arrival(end, _masqueraded(flow, entry), receiver, True, assumptions)
+                yield from self._arrival(end, flow, receiver, True, assumptions)
         if receiver:
             if start == end and start and not sender:
                 yield Decision("allowed", "host-to-own-pod", "ingress", receiver)
             else:
-                seen = _masqueraded(flow, via) if via not in ("", end) and not start else flow
-                yield self.pod_decision(receiver, "ingress", seen)
+                yield self.pod_decision(receiver, "ingress", flow)
         elif sender and end == start and end:
             yield Decision("undetermined", "host-default", "ingress", doubts=(HOST_DEFAULT,))
 
@@ -150,9 +149,3 @@ class Intent:
                 assumptions.setdefault(f"traffic passes {endpoint} by {where}")
             doubt = flow.source_doubt if direction == "ingress" else ""
             yield evaluate(self.applicability, self._matching, endpoint, direction, flow, traffic, doubt)
-
-
-def _masqueraded(flow: PolicyFlow, node: str) -> PolicyFlow:
-    """The flow as seen behind a node that sends it on: with that node's address, if the service is not local."""
-    doubt = flow.source_doubt or f"node {node} may send it on with an address of its own"
-    return replace(flow, source_doubt=doubt)
