@@ -13,8 +13,8 @@ from typing import Final
 from calico_debug.intent.convert_calico import NAMESPACE, NAMESPACE_PREFIX, SERVICE_ACCOUNT, SERVICE_ACCOUNT_PREFIX
 from calico_debug.intent.fields import Unreadable, protocol
 from calico_debug.intent.model import Endpoint, LabelledNets, NamedPort
+from calico_debug.intent.nets import NetIndex
 from calico_debug.model.cluster import Address, Cluster, HostEndpoint, NetworkSet, Pod
-from calico_debug.model.routing import Network
 
 ORCHESTRATOR: Final = "projectcalico.org/orchestrator"
 NAME: Final = "projectcalico.org/name"
@@ -126,18 +126,14 @@ class Owners:
         for endpoint in found:
             for address in endpoint.addresses:
                 self._endpoints.setdefault(address, []).append(endpoint)
-        self._ranges: dict[tuple[int, int], dict[int, list[LabelledNets]]] = {}
-        for one in sets:
-            for net in one.nets:
-                at = self._ranges.setdefault((net.version, net.max_prefixlen - net.prefixlen), {})
-                at.setdefault(_start(net), []).append(one)
+        self._sets = NetIndex((net, one) for one in sets for net in one.nets)
         self._answers: dict[Address, tuple[Endpoint | LabelledNets, ...]] = {}
 
     def of(self, address: Address) -> tuple[Endpoint | LabelledNets, ...]:
         """Endpoints that have the address, and network sets with a range that has it."""
         known = self._answers.get(address)
         if known is None:
-            known = self._answers[address] = (*self._endpoints.get(address, ()), *self._sets(address))
+            known = self._answers[address] = (*self._endpoints.get(address, ()), *self._sets.covering(address))
         return known
 
     def endpoints(self, address: Address) -> tuple[Endpoint, ...]:
@@ -147,17 +143,6 @@ class Owners:
     def pod(self, address: Address) -> Endpoint | None:
         """The first pod that has the address."""
         return next((one for one in self._endpoints.get(address, ()) if one.kind == "pod"), None)
-
-    def _sets(self, address: Address) -> Iterator[LabelledNets]:
-        found: dict[LabelledNets, None] = {}
-        for (version, rest), ranges in self._ranges.items():
-            if version == address.version:
-                found.update(dict.fromkeys(ranges.get(int(address) >> rest << rest, ())))
-        yield from found
-
-
-def _start(net: Network) -> int:
-    return int(net.network_address)
 
 
 def named(found: Iterable[Endpoint]) -> Mapping[tuple[str, str, str], Endpoint]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from tests.bench.big_cluster import MATRIX, big_cluster
 from tests.bench.big_node import big_node
 from tests.bench.conntrack_map import full_map
 from tests.bench.flows import recorded_flows
@@ -22,6 +23,7 @@ PROGRAM = Path(sys.executable).with_name("calico-debug")
 RECORDING = Path("tests/data/v3.32.1-nft.tar.xz")
 IPTABLES_RECORDING = Path("tests/data/v3.32.1-iptables.tar.xz")
 BPF_RECORDING = Path("tests/data/v3.32.1-bpf.tar.xz")
+ONE_POD = ("--pod", "ns7/app3-1")
 RULES = 20_000
 CONNECTIONS = 512_000
 RUNS = 5
@@ -139,6 +141,21 @@ def ebpf(folder: Path) -> None:
         )
 
 
+def intent(folder: Path) -> None:
+    """What the objects of a large cluster mean, beside reading them."""
+    bundle = big_cluster(folder)
+    asked = [sys.executable, "-m", "tests.bench.big_cluster", bundle]
+    compare(
+        "A cluster of 5,000 pods, 1,000 policies and 500 services",
+        [
+            Command("reading its objects", [*asked, "objects"]),
+            Command("calico-debug policies --pod, of one pod", [PROGRAM, "policies", "--bundle", bundle, *ONE_POD]),
+            Command("the policies that apply to every pod", [*asked, "policies"]),
+            Command(f"a matrix of {MATRIX} x {MATRIX} pods", [*asked, "matrix"]),
+        ],
+    )
+
+
 def bpf_unsupported() -> str:
     """ "" when this machine can hold the map, else why not."""
     if namespaces.supported():
@@ -156,6 +173,7 @@ def main() -> int:
         recorded(Path(folder))
         iptables(Path(folder))
         ebpf(Path(folder))
+        intent(Path(folder))
     live()
     return 0
 

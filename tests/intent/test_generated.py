@@ -1,4 +1,4 @@
-"""Whole generated clusters: what the objects decide, against an evaluation that the kernel has confirmed (tests/lab)."""
+"""Whole generated clusters: what the objects decide, against an evaluation that the kernel confirms (tests/lab)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calico_debug.intent.decide import Intent
+from calico_debug.intent.matrix import matrix
 from calico_debug.intent.model import PolicyFlow
 from calico_debug.state.cluster import load_cluster
 from tests.evidence.memory import MemorySource
@@ -68,3 +69,21 @@ def test_pods_to_pods(model: Model, data: st.DataObject) -> None:
             expected = allowed(CLUSTER, model, pod, direction, packet)
             stage = stages[direction]
             assert stage.verdict == ("allowed" if expected else "denied"), (packet, direction, stage)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=UNHURRIED)
+@given(model=models(CLUSTER), port=st.sampled_from(PORTS), version=st.sampled_from([4, 6]))
+def test_matrices_have_what_each_flow_would_get(model: Model, port: tuple[str, int], version: int) -> None:
+    intent = intent_of(replace(model, host_endpoints=()))
+    protocol = NUMBERS["icmpv6" if (port[0], version) == ("icmp", 6) else port[0]]
+    pods = intent.applicability.endpoints
+    made = matrix(intent, pods, pods, protocol, port[1] or None, version)
+    icmp = {1: (8, 0), 58: (128, 0)}.get(protocol)
+    for source, row in zip(made.sources, made.rows, strict=True):
+        for target, verdict in zip(made.destinations, row, strict=True):
+            start, end = (next(a for a in one.addresses if a.version == version) for one in (source, target))
+            flow = PolicyFlow(start, end, protocol, None, port[1] or None, icmp)
+            egress, ingress = (intent.pod_decision(*one, flow) for one in ((source, "egress"), (target, "ingress")))
+            verdicts = {egress.verdict, ingress.verdict}
+            assert verdict == next(one for one in ("denied", "undetermined", "allowed") if one in verdicts)
+    assert made.decisions <= 2 * made.groups * len(pods)

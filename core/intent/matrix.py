@@ -1,0 +1,165 @@
+"""Who may speak to whom: a decision for every pair of many pods, made once for pairs that policy cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from calico_debug.intent.applies import AppliedTier
+from calico_debug.intent.decide import Intent
+from calico_debug.intent.model import Direction, Endpoint, PolicyFlow, Rule, Side, Verdict
+from calico_debug.intent.nets import NetIndex
+from calico_debug.model.cluster import Address
+
+ECHO: Final = {1: (8, 0), 58: (128, 0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Verdicts for all pairs of ``sources`` and ``destinations``. A pod without an address of the family has none.
+
+    ``groups`` is how many groups of pods were told apart, ``decisions`` how many decisions were made.
+    """
+
+    sources: tuple[Endpoint, ...]
+    destinations: tuple[Endpoint, ...]
+    rows: tuple[tuple[Verdict, ...], ...]
+    groups: int
+    decisions: int
+
+
+def matrix(
+    intent: Intent,
+    sources: Sequence[Endpoint],
+    destinations: Sequence[Endpoint],
+    protocol: int,
+    port: int | None = None,
+    version: int = 4,
+) -> Matrix:
+    """What pods' own policies decide for flows between them; what host endpoints do with them is left out.
+
+    ``protocol`` is the IP protocol number, ``port`` the destination's, ``version`` 4 or 6.
+    """
+    return _Pairs(intent, protocol, port, version).matrix(sources, destinations)
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A pod, its group, and the numbers of the policies that apply to it each way."""
+
+    endpoint: Endpoint
+    address: Address
+    group: int
+    egress: int
+    ingress: int
+
+
+class _Pairs:
+    def __init__(self, intent: Intent, protocol: int, port: int | None, version: int) -> None:
+        self._intent = intent
+        self._protocol, self._port, self._version = protocol, port, version
+        self._groups = _Groups(intent)
+        self._known: dict[tuple[Direction, int, int, int], Verdict] = {}
+        self._looks_at_itself: dict[int, bool] = {}
+
+    def matrix(self, sources: Sequence[Endpoint], destinations: Sequence[Endpoint]) -> Matrix:
+        senders, receivers = list(self._members(sources)), list(self._members(destinations))
+        columns = {(one.group, one.ingress): one for one in receivers}
+        rows: dict[tuple[int, int], tuple[Verdict, ...]] = {}
+        for sender in senders:
+            if (sender.group, sender.egress) not in rows:
+                cells = {key: self._verdict(sender, receiver) for key, receiver in columns.items()}
+                row = tuple(cells[receiver.group, receiver.ingress] for receiver in receivers)
+                rows[sender.group, sender.egress] = row
+        return Matrix(
+            tuple(one.endpoint for one in senders),
+            tuple(one.endpoint for one in receivers),
+            tuple(rows[one.group, one.egress] for one in senders),
+            len({one.group for one in (*senders, *receivers)}),
+            len(self._known),
+        )
+
+    def _members(self, endpoints: Sequence[Endpoint]) -> Iterator[_Member]:
+        for endpoint in endpoints:
+            address = next((one for one in endpoint.addresses if one.version == self._version), None)
+            if address is not None:
+                egress, ingress = self._tiers(endpoint, "egress"), self._tiers(endpoint, "ingress")
+                yield _Member(endpoint, address, self._groups.of(address), egress, ingress)
+
+    def _verdict(self, sender: _Member, receiver: _Member) -> Verdict:
+        flow = PolicyFlow(sender.address, receiver.address, self._protocol, None, self._port, ECHO.get(self._protocol))
+        egress = self._one_way(sender, "egress", sender.egress, receiver.group, flow)
+        if egress == "denied":
+            return egress
+        ingress = self._one_way(receiver, "ingress", receiver.ingress, sender.group, flow)
+        return egress if ingress == "allowed" else ingress
+
+    def _one_way(self, own: _Member, direction: Direction, tiers: int, other: int, flow: PolicyFlow) -> Verdict:
+        key = direction, tiers, own.group if self._looks_at_itself[tiers] else -1, other
+        if key not in self._known:
+            self._known[key] = self._intent.pod_decision(own.endpoint, direction, flow).verdict
+        return self._known[key]
+
+    def _tiers(self, endpoint: Endpoint, direction: Direction) -> int:
+        """A number for the policies that apply; with it is noted whether a rule looks at the endpoint's own side."""
+        tiers = self._intent.applicability.tiers_of(endpoint, direction)
+        number = self._groups.number_of((direction, tiers, endpoint.profiles[:1]))
+        if number not in self._looks_at_itself:
+            sides = (rule.source if direction == "egress" else rule.destination for rule in _rules(tiers, direction))
+            self._looks_at_itself[number] = any(_by_address(side) for side in sides)
+        return number
+
+
+def _rules(tiers: Sequence[AppliedTier], direction: Direction) -> Iterator[Rule]:
+    for tier in tiers:
+        for applied in tier.enforced:
+            yield from applied.policy.rules(direction)
+
+
+def _by_address(side: Side) -> bool:
+    """Whether a side of a rule tells addresses apart. Numbers of ports are the same in every cell."""
+    return side != Side(ports=side.ports, not_ports=side.not_ports)
+
+
+class _Groups:
+    """Numbers for addresses, the same for those that no rule can tell apart."""
+
+    def __init__(self, intent: Intent) -> None:
+        self._applicability = intent.applicability
+        sides = [
+            side
+            for policy in intent.applicability.policies
+            for rule in (*policy.ingress, *policy.egress)
+            for side in (rule.source, rule.destination)
+        ]
+        nets = {net for side in sides for net in (*side.nets, *side.not_nets)}
+        self._nets = NetIndex((net, net) for net in nets)
+        self._backends: dict[Address, list[tuple[object, ...]]] = {}
+        named = {side.service for side in sides}
+        for service in intent.cluster.services:
+            if (service.namespace, service.name) in named:
+                for backend in service.backends:
+                    place = (service.namespace, service.name, backend.protocol, backend.port)
+                    self._backends.setdefault(backend.address, []).append(place)
+        self._numbers: dict[object, int] = {}
+        self._known: dict[Address, int] = {}
+
+    def of(self, address: Address) -> int:
+        """The number of the address's group."""
+        known = self._known.get(address)
+        if known is None:
+            owners = self._applicability.owners.of(address)
+            known = self._known[address] = self.number_of(
+                (
+                    frozenset(self._applicability.class_of(owner) for owner in owners),
+                    frozenset(port for owner in owners if isinstance(owner, Endpoint) for port in owner.ports),
+                    frozenset(self._nets.covering(address)),
+                    frozenset(self._backends.get(address, ())),
+                )
+            )
+        return known
+
+    def number_of(self, thing: object) -> int:
+        """A number for anything that can be a key."""
+        return self._numbers.setdefault(thing, len(self._numbers))
