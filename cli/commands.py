@@ -10,6 +10,7 @@ from calico_debug.cli.bundle import bundle
 from calico_debug.cli.chain import chain
 from calico_debug.cli.dump import COMMANDS as LISTINGS
 from calico_debug.cli.errors import PROGRAM
+from calico_debug.cli.policies import COMMANDS as POLICY_COMMANDS
 from calico_debug.cli.trace import trace
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -48,3 +49,5 @@ commands.add_command(assertions)
 commands.add_command(bundle)
 for listing in LISTINGS:
     commands.add_command(listing)
+for command in (*POLICY_COMMANDS, *LISTINGS):
+    commands.add_command(command)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from calico_debug.errors import EvidenceError, UsageError
 from calico_debug.policy.chains import ChainKind, ChainRole, chain_role, parse_comment
-from calico_debug.policy.identity import PolicyIdentity, PolicyIndex, chain_names, identify, identity_of, policy_index
+from calico_debug.policy.identity import (
+    PolicyIdentity,
+    PolicyIndex,
+    chain_names,
+    identify,
+    identity_of,
+    policy_index,
+    spellings,
+)
 
 if TYPE_CHECKING:
     from calico_debug.model.cluster import PolicyObject
@@ -83,7 +91,7 @@ class ChainDirectory:
         bare = _without_layer(name)
         if bare.startswith(CHAIN_START):
             return [self._chain(bare)]
-        policies = [policy for policy in self._cluster.policies() if name in _spellings(policy)]
+        policies = [policy for policy in self._cluster.policies() if name in spellings(policy)]
         if not policies:
             raise UsageError(
                 f"{name!r} is neither a chain of Calico (they begin with {CHAIN_START}) nor a policy of the cluster's "
@@ -151,9 +159,3 @@ def _without_layer(name: str) -> str:
         if name.startswith(f"{layer}-{CHAIN_START}"):
             return name.removeprefix(f"{layer}-")
     return name
-
-
-def _spellings(policy: PolicyObject) -> set[str]:
-    bare = policy.name.removeprefix(f"{policy.tier}.")
-    names = {policy.name, bare}
-    return {f"{policy.namespace}/{name}" for name in names} if policy.namespace else names

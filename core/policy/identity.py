@@ -201,6 +201,12 @@ def _tiered_and_bare(policy: PolicyObject) -> set[str]:
     return {policy.name, bare, f"{policy.tier}.{bare}"}
 
 
+def spellings(policy: PolicyObject) -> frozenset[str]:
+    """How a user may write a policy: ``ns/name`` or, of one without namespace, ``name``, with or without the tier."""
+    own = f"{policy.namespace}/" if policy.namespace else ""
+    return frozenset(own + name for name in (policy.name, policy.name.removeprefix(f"{policy.tier}.")))
+
+
 def find_policy(identity: PolicyIdentity, policies: Iterable[PolicyObject]) -> PolicyObject | None:
     """The object with that identity, as `PolicyIndex.find`; for one look-up."""
     return policy_index(policy for policy in policies if policy.kind == identity.kind).find(identity)

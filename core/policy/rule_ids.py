@@ -52,6 +52,18 @@ def end_of_tier_id(tier: str, direction: str, action: str) -> int:
     return rule_id(f"{'D' if action == 'deny' else 'P'}P{_DIRECTIONS[direction]}|{tier}")
 
 
+def policy_ids(policy: PolicyObject, direction: str) -> dict[int, int]:
+    """The ids that rules of an object's direction can count under, each with its place in the converted rules."""
+    count = _count(policy.spec.get(direction))
+    kind, ids = policy.kind, _full_ids(policy)
+    return {
+        number: index
+        for full_id in ids
+        for index in range(count)
+        for number, _ in _ids(kind, full_id, direction, index)
+    }
+
+
 def named(
     ids: Iterable[int],
     policies: Iterable[PolicyObject],

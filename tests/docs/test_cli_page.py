@@ -17,6 +17,7 @@ from calico_debug.cli.environment import Question
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.flows import FLOW_KEYS, LONGEST_LINE, parse_flow
 from calico_debug.cli.options import CONFLICTS, FORMATS
+from calico_debug.cli.policies import endpoints, policies
 from calico_debug.cli.trace import HELP, trace
 from calico_debug.decode.assertions import KEYS, decode_assertions
 from calico_debug.errors import MissingEvidence
@@ -37,6 +38,10 @@ def written(option: click.Option) -> str:
 
 def test_options() -> None:
     pages = ((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle"))
+    pages = (
+        *((trace, "Options of trace"), (chain, "chain"), (assertions, "assert")),
+        *((policies, "policies"), (endpoints, "endpoints")),
+    )
     for command, title in pages:
         context = click.Context(command, help_option_names=["-h", "--help"])
         options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
@@ -102,6 +107,8 @@ def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) 
     """They fail, if at all, because the bundle or the flows are not there, never because of what is typed."""
     words = shlex.split(example, comments=True)[1:]
     if words[0] in ("chain", "bundle") and not {"--bundle", "--kubeconfig"} & set(words):
+    live = {"--bundle", "--kubeconfig"}
+    if words[0] in ("chain", "policies", "endpoints") and not live & set(words):
         words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
     assert run(*words).code in (ExitCode.FAILED, ExitCode.ANSWERED)
