@@ -71,15 +71,16 @@ class PolicyCounts:
         chains = 0
         for family, rules in self._chains(policy, direction):
             groups = rule_groups(rules, self._marks)
-            counters = [group.main.counter for group in groups]
-            if any(counter is None for counter in counters):
+            packets = [counter.packets for group in groups if (counter := group.main.counter) is not None]
+            counted = [number for number in packets if number is not None]
+            if len(counted) < len(groups):
                 return None
             chains += 1
             programmed = programmed_rules(policy, direction, FAMILIES[family])
             known = programmed is not None and [r.action for r in programmed] == [group.action for group in groups]
-            for number, (group, counter) in enumerate(zip(groups, counters, strict=True)):
+            for number, group in enumerate(groups):
                 index = programmed[number].index if known and programmed else group.logged_index
-                found.append(RuleCount(index, group.action, counter.packets if counter else 0))
+                found.append(RuleCount(index, group.action, counted[number]))
         return _merged(found) if chains else None
 
     def _chains(self, policy: PolicyObject, direction: str) -> Iterator[tuple[str, Sequence[Rule]]]:

@@ -6,7 +6,7 @@ libcalico-go/lib/backend/k8s/conversion (NamespaceToProfile, ServiceAccountToPro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -129,7 +129,7 @@ class _Evaluation:
         else:
             yield from (_after(one, Passed(tier.name)) if enforced else one for one in self._from(number + 1))
 
-    def _policy(self, number: int, applied: AppliedPolicy) -> Iterator[Decision]:
+    def _policy(self, number: int, applied: AppliedPolicy) -> Generator[Decision, None, bool]:
         """Outcomes by the rules of a policy. Returns whether one of them decided for certain."""
         tier, policy = self._tiers[number].name, applied.policy
         for rule in policy.rules(self._blank.direction):

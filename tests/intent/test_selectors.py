@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calico_debug.intent.selectors import (
+from calico_debug.intent.selector_parser import (
     DEEPEST,
     Combination,
     Comparison,
@@ -13,13 +13,8 @@ from calico_debug.intent.selectors import (
     Membership,
     Node,
     Not,
-    Selector,
-    SelectorError,
-    normalise,
-    parse,
-    prefixed,
-    selector_of,
 )
+from calico_debug.intent.selectors import Selector, SelectorError, normalise, parse, prefixed, selector_of
 from tests.intent.selector_cases import LABELS, READ, REFUSED
 
 KEYS = ("a", "b", "has", "in", "not", "projectcalico.org/namespace", "x-y_z.")
