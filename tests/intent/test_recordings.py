@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, cast
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from calico_debug.intent.decide import FlowDecision, Intent
 from calico_debug.intent.evaluate import Decision
 from calico_debug.intent.flows import policy_flows
+from calico_debug.intent.ip_sets import Member, ip_sets, members
 from calico_debug.intent.model import Direction, Endpoint
+from calico_debug.model.flow import PROTOCOL_NUMBERS
 from calico_debug.model.nft import Verdict
 from calico_debug.policy.chains import ChainKind, chain_role, parse_comment
 from calico_debug.policy.identity import identify, policy_index
@@ -160,3 +163,45 @@ def targets(state: NodeState, table: tuple[str, str], chain: str) -> Iterator[st
                     yield from targets(state, table, statement.chain)
                 else:
                     yield statement.chain
+
+
+@pytest.mark.parametrize("recording", recordings("-nft"), ids=lambda one: one.name)
+def test_ip_sets_and_their_members(recording: Recording) -> None:
+    """The sets that the applying policies' rules ask for are those that Felix made, with the same members."""
+    intent = Intent(load_cluster(recording.source).cluster)
+    for node in recording.source.nodes():
+        listing = recording.json(f"nodes/{node}/nft-ruleset.json")["nftables"]
+        made = {
+            entry["set"]["name"]: frozenset(map(element, entry["set"].get("elem") or ()))
+            for entry in listing
+            if "set" in entry and re.match(r"cali40(s|n|svc)-", entry["set"]["name"])
+        }
+        here = [one for one in intent.applicability.endpoints if one.node == node]
+        asked = {
+            one.id: one
+            for policy in intent.applicability.policies
+            if not policy.staged and any(intent.applicability.selects(policy, endpoint) for endpoint in here)
+            for rule in (*policy.ingress, *policy.egress)
+            for one in ip_sets(rule)
+        }
+        expected = {
+            f"cali40{one.id.replace(':', '-')}"[:31]: frozenset(
+                member for member in members(intent.applicability, one).found if version(member) == 4
+            )
+            for one in asked.values()
+        }
+        assert expected == made, node
+        assert len(made) >= 6
+
+
+def version(member: Member) -> int:
+    return member[0].version if isinstance(member, tuple) else member.version
+
+
+def element(content: Any) -> Member:
+    if isinstance(content, str):
+        return ip_network(content)
+    if "prefix" in content:
+        return ip_network(f"{content['prefix']['addr']}/{content['prefix']['len']}")
+    address, protocol, port = content["concat"]
+    return ip_address(address), PROTOCOL_NUMBERS[protocol], port
