@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from calico_debug.intent.applies import Applicability, AppliedPolicy, AppliedTier, Traffic
 from calico_debug.intent.matching import Doubts, Matching
@@ -16,6 +16,9 @@ from calico_debug.intent.model import Direction, Endpoint, Policy, PolicyFlow, R
 
 DEFAULT_ALLOW: Final = "projectcalico-default-allow"
 """The profile that Calico itself gives to host endpoints that it makes."""
+
+
+_Ended = Literal["decided", "decided if it applies", "no match"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,33 +107,26 @@ class _Evaluation:
 
     def _tier(self, number: int) -> Iterator[Decision]:
         tier = self._tiers[number]
-        enforced = tier.enforced
-        for applied in enforced:
-            decided = yield from self._policy(number, applied)
-            if decided:
+        reached: list[AppliedPolicy] = []  # none of whose rules match, if no doubtful one does
+        for applied in tier.enforced:
+            ended = yield from self._policy(number, applied)
+            if ended == "decided":
                 return
-        certain = [applied.policy for applied in enforced if applied.certain]
-        if self._blank.traffic not in ("normal", "forward"):
+            if ended == "no match":
+                reached.append(applied)
+        if not reached or self._blank.traffic not in ("normal", "forward"):
             yield from self._from(number + 1)
-        elif enforced and tier.default_action != "Pass":
-            end = replace(
-                self._blank,
-                verdict="denied",
-                reason="end-of-tier",
-                tier=tier.name,
-                selecting=tuple(applied.policy for applied in enforced),
-            )
-            if certain:
-                yield end
-            else:
-                self._doubts.update(dict.fromkeys(_doubt_of(applied) for applied in enforced))
-                yield end
-                yield from self._from(number + 1)
+        elif tier.default_action == "Pass":
+            yield from (_after(one, Passed(tier.name)) for one in self._from(number + 1))
         else:
-            yield from (_after(one, Passed(tier.name)) if enforced else one for one in self._from(number + 1))
+            selecting = tuple(applied.policy for applied in tier.enforced)
+            yield replace(self._blank, verdict="denied", reason="end-of-tier", tier=tier.name, selecting=selecting)
+            if not any(applied.certain for applied in reached):
+                self._doubts.update(dict.fromkeys(_doubt_of(applied) for applied in reached))
+                yield from self._from(number + 1)
 
-    def _policy(self, number: int, applied: AppliedPolicy) -> Generator[Decision, None, bool]:
-        """Outcomes by the rules of a policy. Returns whether one of them decided for certain."""
+    def _policy(self, number: int, applied: AppliedPolicy) -> Generator[Decision, None, _Ended]:
+        """Outcomes by the rules of a policy. Returns how it ended if no doubtful rule matches."""
         tier, policy = self._tiers[number].name, applied.policy
         for rule in policy.rules(self._blank.direction):
             if rule.action == "Log":
@@ -143,13 +139,11 @@ class _Evaluation:
             else:
                 verdict: Verdict = "allowed" if rule.action == "Allow" else "denied"
                 yield replace(self._blank, verdict=verdict, reason="rule", tier=tier, policy=policy, rule=rule)
-            if answer and applied.certain:
-                return True
             if not applied.certain:
                 self._doubts.setdefault(_doubt_of(applied))
             if answer:
-                return False  # if the policy applies at all, this rule decides
-        return False
+                return "decided" if applied.certain else "decided if it applies"
+        return "no match"
 
     def _behind_all_tiers(self) -> Iterator[Decision]:
         if self._blank.traffic != "normal":

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calico_debug.model.cluster import PolicyObject
 from calico_debug.policy.chains import CommentKind, chain_role, limited_id, parse_comment
 from calico_debug.policy.identity import (
     PolicyIdentity,
@@ -15,6 +16,7 @@ from calico_debug.policy.identity import (
     identity_from_id,
     identity_of,
     policy_index,
+    spellings,
 )
 from tests.policy.objects import CLIENT_EGRESS, CUSTOMER, DATABASE, RECORDED, STAGED, policy
 
@@ -235,3 +237,10 @@ def test_any_id_is_read(policy_id: str, tiered: bool | None) -> None:
         assert identity.name
         assert "/" not in identity.namespace
         policy_index(RECORDED).find(identity)
+
+
+def test_spellings() -> None:
+    spec: dict[str, object] = {}
+    own = PolicyObject("NetworkPolicy", "shop", "early.web", "early", None, spec)
+    assert spellings(own) == {"shop/early.web", "shop/web"}
+    assert spellings(PolicyObject("GlobalNetworkPolicy", "", "web", "early", None, spec)) == {"web"}

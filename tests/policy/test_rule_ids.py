@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from calico_debug.model.bytecode import Section, SectionKind
 from calico_debug.model.cluster import PolicyObject
-from calico_debug.policy.rule_ids import end_of_tier_id, fnv1a, named, rule_id
+from calico_debug.policy.rule_ids import end_of_tier_id, fnv1a, named, policy_ids, rule_id
 from tests.bytecode.recorded import RECORDED, RecordedCluster
 from tests.recordings import Recording
 
@@ -94,3 +94,14 @@ def test_every_recorded_id_is_found(recording: Recording) -> None:
             section.name,
         )
         assert (same.index, same.action) == (section.index, section.action)
+
+
+def test_ids_of_one_direction() -> None:
+    rules = [{"action": "Allow"}, {"action": "Deny"}]
+    policy = PolicyObject("NetworkPolicy", "shop", "web", "default", None, {"ingress": rules, "egress": rules[:1]})
+    ingress, egress = policy_ids(policy, "ingress"), policy_ids(policy, "egress")
+    assert ingress[rule_id("API0|np/shop/web")] == 0
+    assert ingress[rule_id("DPI1|np/shop/web")] == 1
+    assert rule_id("API2|np/shop/web") not in ingress
+    assert set(egress.values()) == {0}
+    assert not ingress.keys() & egress.keys()
