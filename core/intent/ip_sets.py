@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from calico_debug.intent.applies import Applicability
-from calico_debug.intent.model import Endpoint, Rule, Side
+from calico_debug.intent.model import Endpoint, LabelledNets, Rule, Side
 from calico_debug.intent.selectors import Selector, parse, unique_id
 from calico_debug.model.cluster import Address
 from calico_debug.model.flow import PROTOCOL_NUMBERS
@@ -81,14 +81,14 @@ def members(applicability: Applicability, one: IpSet) -> Members:
     doubts: dict[str, None] = {}
     found: set[Member] = set()
     selector = one.selector or parse("")
-    for candidate in (*applicability.endpoints, *(() if one.named_port else applicability.network_sets)):
+    candidates: list[Endpoint | LabelledNets] = list(applicability.endpoints)
+    candidates += () if one.named_port else applicability.network_sets
+    for candidate in candidates:
         answer = applicability.matches(selector, candidate)
         if answer is None:
             doubts.setdefault(f"evidence does not have labels by which {selector} selects")
-        elif answer and isinstance(candidate, Endpoint):
-            found.update(_of_endpoint(candidate, one))
         elif answer:
-            found.update(candidate.nets)
+            found.update(_of_endpoint(candidate, one) if isinstance(candidate, Endpoint) else candidate.nets)
     return Members(frozenset(found), tuple(doubts))
 
 
