@@ -46,7 +46,7 @@ def convert_network_policy(policy: PolicyObject) -> Policy:
     spec, problem, selected = policy.spec, "", None
     types: frozenset[Direction] = frozenset(DIRECTIONS)
     try:
-        types = _network_policy_types(spec)
+        types = _network_policy_types(policy)
         own = f"{NAMESPACE} == '{policy.namespace}'"
         selected = selector(f"({pod_selector(spec.get('podSelector'))}) && {own}")
     except Unreadable as unreadable:
@@ -55,10 +55,12 @@ def convert_network_policy(policy: PolicyObject) -> Policy:
     return _policy(policy, types, selected, ingress, egress, problem)
 
 
-def _network_policy_types(spec: Mapping[str, Any]) -> frozenset[Direction]:
+def _network_policy_types(policy: PolicyObject) -> frozenset[Direction]:
+    """Directions. Left out, Kubernetes' API server fills them in, and Calico takes a staged policy for ingress."""
+    spec = policy.spec
     given = [str(one).lower() for one in listed(spec.get("policyTypes"), "policyTypes")]
-    if not given:  # what the API server fills in
-        given = ["ingress", *(["egress"] if spec.get("egress") else [])]
+    if not given:
+        given = ["ingress", *(["egress"] if spec.get("egress") and not policy.kind.startswith("Staged") else [])]
     return frozenset(way for way in DIRECTIONS if way in given)
 
 
