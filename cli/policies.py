@@ -44,14 +44,10 @@ Command = Callable[..., Any]
 
 
 def _options(command: Command) -> Command:
-    command = click.option("-o", "--output", type=click.Choice(FORMS), default="text", help="The form of the answer.")(
-        command
-    )
-    command = click.option("-n", "--namespace", metavar="NS", help="The namespace of a name that comes without one.")(
-        command
-    )
-    command = cluster_options(command)
     for option in (
+        click.option("-o", "--output", type=click.Choice(FORMS), default="text", help="The form of the answer."),
+        click.option("-n", "--namespace", metavar="NS", help="The namespace of a name that comes without one."),
+        cluster_options,
         click.option(
             "--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name."
         ),
