@@ -84,6 +84,7 @@ class Applicability:
         self._classes: dict[object, int] = {}
         self._class: dict[Endpoint | LabelledNets, int] = {}
         self._answers: dict[str, dict[int, bool | None]] = {}
+        self._selected: dict[int, Sequence[tuple[Tier, Sequence[AppliedPolicy]]]] = {}
         self._applied: dict[tuple[int, Direction, Traffic], tuple[AppliedTier, ...]] = {}
 
     # ------------------------------------------------------------------------------------------------ questions
@@ -148,16 +149,32 @@ class Applicability:
 
     def _tiers_of(self, endpoint: Endpoint, direction: Direction, traffic: Traffic) -> tuple[AppliedTier, ...]:
         found = []
-        for tier, policies in self.tiers:
-            applied = [
-                AppliedPolicy(policy, self._doubt(policy, endpoint, answer))
-                for policy in policies
-                if direction in policy.types and (endpoint.kind == "pod" or traffic in traffic_of(policy))
-                if (answer := self.selects(policy, endpoint)) is not False
-            ]
+        for tier, selecting in self._selecting(endpoint):
+            applied = tuple(
+                one
+                for one in selecting
+                if direction in one.policy.types and (endpoint.kind == "pod" or traffic in traffic_of(one.policy))
+            )
             if applied:
-                found.append(AppliedTier(tier.name, tier.order, tier.default_action, tuple(applied)))
+                found.append(AppliedTier(tier.name, tier.order, tier.default_action, applied))
         return tuple(found)
+
+    def _selecting(self, endpoint: Endpoint) -> Sequence[tuple[Tier, Sequence[AppliedPolicy]]]:
+        """The policies that select an endpoint, of either direction, by tier."""
+        group = self.class_of(endpoint)
+        if group not in self._selected:
+            self._selected[group] = [
+                (
+                    tier,
+                    [
+                        AppliedPolicy(policy, self._doubt(policy, endpoint, answer))
+                        for policy in policies
+                        if (answer := self.selects(policy, endpoint)) is not False
+                    ],
+                )
+                for tier, policies in self.tiers
+            ]
+        return self._selected[group]
 
     def _doubt(self, policy: Policy, endpoint: Endpoint, answer: bool | None) -> str:
         if answer is None:

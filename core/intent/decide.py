@@ -50,7 +50,7 @@ class Intent:
         """``enforce_staged`` are staged policies (their keys, or "all") to be taken as enforced from the start."""
         self.cluster = cluster
         self.applicability = Applicability(cluster, enforce_staged)
-        self._matching = Matching(self.applicability)
+        self.matching = Matching(self.applicability)
         self._nodes = {
             address: node.name for node in cluster.nodes for address in (*node.addresses, *node.tunnel_addresses)
         }
@@ -78,7 +78,9 @@ class Intent:
         """
         if enforce_staged:
             return self.with_staged(enforce_staged).decide(flow, via)
-        assumptions: dict[str, None] = {}
+        assumptions = {
+            f"there is nothing that matters in what could not be read: {one}": None for one in self.cluster.problems
+        }
         stages = tuple(self._stages(flow, via, assumptions))
         decisive = next((stage for stage in stages if stage.verdict == "denied"), None)
         decisive = decisive or next((stage for stage in stages if stage.verdict == "undetermined"), None)
@@ -88,7 +90,7 @@ class Intent:
     def pod_decision(self, pod: Endpoint, direction: Direction, flow: PolicyFlow) -> Decision:
         """What one pod's policies decide in one direction."""
         doubt = flow.source_doubt if direction == "ingress" else ""
-        return evaluate(self.applicability, self._matching, pod, direction, flow, source_doubt=doubt)
+        return evaluate(self.applicability, self.matching, pod, direction, flow, source_doubt=doubt)
 
     def node_of(self, address: Address) -> str:
         """The node that has the address itself or by one of its pods; "" if none has."""
@@ -148,4 +150,4 @@ class Intent:
                 where = f"interface {endpoint.interface}" if endpoint.interface else "the interface with its addresses"
                 assumptions.setdefault(f"traffic passes {endpoint} by {where}")
             doubt = flow.source_doubt if direction == "ingress" else ""
-            yield evaluate(self.applicability, self._matching, endpoint, direction, flow, traffic, doubt)
+            yield evaluate(self.applicability, self.matching, endpoint, direction, flow, traffic, doubt)

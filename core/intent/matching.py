@@ -55,6 +55,12 @@ class Matching:
         doubts.update(dict.fromkeys(found))
         return None if found else True
 
+    def side_answers(self, side: Side, flow: PolicyFlow, *, is_source: bool) -> tuple[bool | str, ...]:
+        """What each clause of a side says of the flow's source or destination: True, False, or why it is not known."""
+        if is_source:
+            return tuple(self._side(side, flow.source, flow.source_port, flow, "source"))
+        return tuple(self._side(side, flow.destination, flow.destination_port, flow, "destination"))
+
     def _clauses(self, rule: Rule, flow: PolicyFlow, source_doubt: str) -> Iterator[_Answer]:
         yield rule.ip_version in (0, flow.source.version)
         yield rule.protocol is None or rule.protocol == flow.protocol

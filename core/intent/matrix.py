@@ -44,6 +44,14 @@ def matrix(
     return _Pairs(intent, protocol, port, version).matrix(sources, destinations)
 
 
+_Answer = tuple[bool | str, ...]
+_Answers = dict[int, _Answer]
+"""What a side of a rule says of the groups of addresses."""
+
+_Signature = tuple[_Answer, ...]
+"""What the rules of a pod's policies say of the other end: all that a decision can depend on."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Member:
     """A pod, its group, and the numbers of the policies that apply to it each way."""
@@ -60,8 +68,10 @@ class _Pairs:
         self._intent = intent
         self._protocol, self._port, self._version = protocol, port, version
         self._groups = _Groups(intent)
-        self._known: dict[tuple[Direction, int, int, int], Verdict] = {}
+        self._known: dict[tuple[Direction, int, int, _Signature], Verdict] = {}
         self._looks_at_itself: dict[int, bool] = {}
+        self._sides: dict[int, list[tuple[Side, _Answers]]] = {}
+        self._answers: dict[tuple[Direction, Side], _Answers] = {}
 
     def matrix(self, sources: Sequence[Endpoint], destinations: Sequence[Endpoint]) -> Matrix:
         senders, receivers = list(self._members(sources)), list(self._members(destinations))
@@ -96,18 +106,35 @@ class _Pairs:
         return egress if ingress == "allowed" else ingress
 
     def _one_way(self, own: _Member, direction: Direction, tiers: int, other: int, flow: PolicyFlow) -> Verdict:
-        key = direction, tiers, own.group if self._looks_at_itself[tiers] else -1, other
+        signature = tuple(
+            [
+                answers[other] if other in answers else self._look(side, answers, other, direction, flow)
+                for side, answers in self._sides[tiers]
+            ]
+        )
+        key = direction, tiers, own.group if self._looks_at_itself[tiers] else -1, signature
         if key not in self._known:
             self._known[key] = self._intent.pod_decision(own.endpoint, direction, flow).verdict
         return self._known[key]
+
+    def _look(self, side: Side, answers: _Answers, other: int, direction: Direction, flow: PolicyFlow) -> _Answer:
+        """What a side of a rule says of the other end's group; the same for every pod of the group."""
+        found = self._intent.matching.side_answers(side, flow, is_source=direction == "ingress")
+        answers[other] = found
+        return found
 
     def _tiers(self, endpoint: Endpoint, direction: Direction) -> int:
         """A number for the policies that apply; with it is noted whether a rule looks at the endpoint's own side."""
         tiers = self._intent.applicability.tiers_of(endpoint, direction)
         number = self._groups.number_of((direction, tiers, endpoint.profiles[:1]))
         if number not in self._looks_at_itself:
-            sides = (rule.source if direction == "egress" else rule.destination for rule in _rules(tiers, direction))
-            self._looks_at_itself[number] = any(_by_address(side) for side in sides)
+            rules = list(_rules(tiers, direction))
+            own = (rule.source if direction == "egress" else rule.destination for rule in rules)
+            self._looks_at_itself[number] = any(_by_address(side) for side in own)
+            others = dict.fromkeys(rule.source if direction == "ingress" else rule.destination for rule in rules)
+            self._sides[number] = [
+                (side, self._answers.setdefault((direction, side), {})) for side in others if _by_address(side)
+            ]
         return number
 
 

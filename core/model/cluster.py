@@ -143,8 +143,9 @@ class NetworkSet:
 class Cluster:
     """Every object that was found. ``missing`` lists the resources that evidence did not have, for the user.
 
-    ``namespaces`` are labels by name, ``service_accounts`` labels by (namespace, name); a cluster has some of both, so
-    an empty one means that evidence does not have them.
+    ``problems`` say which lists could not be read, and are empty here for that. ``namespaces`` are labels by name,
+    ``service_accounts`` labels by (namespace, name); a cluster has some of both, so an empty one means that evidence
+    does not have them.
     """
 
     pods: Sequence[Pod] = ()
@@ -157,3 +158,4 @@ class Cluster:
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     service_accounts: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()

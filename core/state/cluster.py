@@ -80,7 +80,7 @@ class ClusterState:
     @cached_property
     def cluster(self) -> Cluster:
         """Everything decoded at once."""
-        return Cluster(
+        whole = Cluster(
             pods=self.pods,
             services=self.services,
             nodes=self.nodes,
@@ -92,6 +92,7 @@ class ClusterState:
             service_accounts=self.service_accounts,
             missing=self.missing,
         )
+        return replace(whole, problems=self.problems)
 
     # ------------------------------------------------------------------------------------------------------ pods
 

@@ -175,3 +175,9 @@ def test_profiles_of_host_endpoints() -> None:
     assert decision.verdict == "undetermined"
     assert decision.decisive is not None
     assert decision.decisive.doubts == ("what profile mine allows is not in evidence",)
+
+
+def test_lists_that_could_not_be_read() -> None:
+    problem = "pods may not be listed"
+    decision = intent(problems=(problem,)).decide(flow("cli", "web"))
+    assert decision.assumptions == (f"there is nothing that matters in what could not be read: {problem}",)

@@ -196,3 +196,9 @@ def test_recordings() -> None:
         web = state.service("management-ui", "management-ui")
         assert web is not None
         assert {backend.pod for backend in web.backends} == {("management-ui", "mgmt-ui-79f4")}
+
+
+def test_lists_that_cannot_be_read_are_problems_of_the_whole() -> None:
+    state = load_cluster(MemorySource({"hostendpoints.crd.projectcalico.org.json": "[", "pods.json": "[]"}))
+    assert state.cluster.problems == state.problems
+    assert len(state.cluster.problems) == 1
