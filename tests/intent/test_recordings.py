@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from calico_debug.intent.applies import Traffic
 from calico_debug.intent.decide import FlowDecision, Intent
 from calico_debug.intent.evaluate import Decision
 from calico_debug.intent.flows import policy_flows
@@ -17,7 +18,7 @@ from calico_debug.intent.model import Direction, Endpoint
 from calico_debug.model.flow import PROTOCOL_NUMBERS
 from calico_debug.model.nft import Verdict
 from calico_debug.policy.chains import ChainKind, chain_role, parse_comment
-from calico_debug.policy.identity import identify, policy_index
+from calico_debug.policy.identity import PolicyIndex, identify, policy_index
 from calico_debug.state.cluster import load_cluster
 from calico_debug.state.node import NodeState
 from calico_debug.state.resolve import Resolver
@@ -140,15 +141,46 @@ def programmed_policies(
         if pod is None or pod.node != node or not interface.startswith("cali"):
             continue
         for direction, way in (("ingress", "tw"), ("egress", "fw")):
-            found = []
-            for target in targets(state, table, f"{layer}cali-{way}-{interface}"):
-                rules = state.ruleset.rules(*table, target) or ()
-                role = chain_role(target)
-                if role and role.kind is ChainKind.POLICY:
-                    identity = identify(role, parse_comment(rules[0].comment) if rules else None, index, target)
-                    assert identity is not None, target
-                    found.append((identity.kind, identity.namespace, identity.name))
-            yield pod, cast("Direction", direction), found
+            keys = policies_of(state, table, f"{layer}cali-{way}-{interface}", index)
+            yield pod, cast("Direction", direction), keys
+
+
+def policies_of(state: NodeState, table: tuple[str, str], chain: str, index: PolicyIndex) -> list[tuple[str, str, str]]:
+    """The policies that an endpoint's chain asks, in order."""
+    found = []
+    for target in targets(state, table, chain):
+        rules = state.ruleset.rules(*table, target) or ()
+        role = chain_role(target)
+        if role and role.kind is ChainKind.POLICY:
+            identity = identify(role, parse_comment(rules[0].comment) if rules else None, index, target)
+            assert identity is not None, target
+            found.append((identity.kind, identity.namespace, identity.name))
+    return found
+
+
+HOST_CHAINS: dict[tuple[Traffic, Direction], str] = {
+    ("normal", "ingress"): "filter-cali-fh-",
+    ("normal", "egress"): "filter-cali-th-",
+    ("forward", "ingress"): "filter-cali-fhfw-",
+    ("forward", "egress"): "filter-cali-thfw-",
+    ("pre-dnat", "ingress"): "mangle-cali-fh-",
+}
+"""Chains of host endpoints in nftables mode (felix/rules/rule_defs.go)."""
+
+
+@pytest.mark.parametrize("recording", recordings("-nft"), ids=lambda one: one.name)
+def test_felix_programmed_the_policies_of_host_endpoints(recording: Recording) -> None:
+    intent = Intent(load_cluster(recording.source).cluster)
+    index = policy_index(intent.cluster.policies)
+    endpoints = [one for one in intent.applicability.endpoints if one.kind == "host"]
+    for endpoint in endpoints:
+        state = NodeState(recording.source.node(endpoint.node))
+        for (traffic, direction), chain in HOST_CHAINS.items():
+            tiers = intent.applicability.tiers_of(endpoint, direction, traffic)
+            expected = [applied.policy.key for tier in tiers for applied in tier.enforced]
+            programmed = policies_of(state, ("ip", "calico"), chain + endpoint.interface, index)
+            assert programmed == expected, (traffic, direction)
+    assert endpoints
 
 
 def targets(state: NodeState, table: tuple[str, str], chain: str) -> Iterator[str]:

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calico_debug.intent.selector_parser import (
-    DEEPEST,
     Combination,
     Comparison,
     Everything,
@@ -15,7 +14,7 @@ from calico_debug.intent.selector_parser import (
     Not,
 )
 from calico_debug.intent.selectors import Selector, SelectorError, normalise, parse, prefixed, selector_of
-from tests.intent.selector_cases import LABELS, READ, REFUSED
+from tests.intent.selector_cases import LABELS, READ
 
 KEYS = ("a", "b", "has", "in", "not", "projectcalico.org/namespace", "x-y_z.")
 VALUES = ("", "x", "xy", "it's", 'say "so"', "日本", "all()", "\n")
@@ -26,33 +25,6 @@ def test_what_calico_reads(text: str, canonical: str, selected: str) -> None:
     selector = parse(text)
     assert selector.text == canonical
     assert "".join("01"[selector.evaluate(labels)] for labels in LABELS) == selected
-
-
-@pytest.mark.parametrize(("text", "message"), REFUSED, ids=repr)
-def test_what_calico_refuses(text: str, message: str) -> None:
-    with pytest.raises(SelectorError) as refusal:
-        parse(text)
-    problem = refusal.value.problem.removesuffix("…")
-    assert message.startswith(problem) if len(text) > 500 else message == problem
-    assert 0 <= refusal.value.position <= len(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "position"),
-    [
-        ("a == 'x' && b = 'y'", 14),
-        ("a == 'x' && 'b'", 12),
-        ("a in {'x' 'y'}", 10),
-        ("has(a b)", 6),
-        ("(a == 'x'", 9),
-        ("a == 'x' b", 9),
-        ("a == 'open", 5),
-    ],
-)
-def test_errors_say_where(text: str, position: int) -> None:
-    with pytest.raises(SelectorError, match=rf"at character {position} of {len(text)}") as refusal:
-        parse(text)
-    assert refusal.value.position == position
 
 
 def leaves() -> st.SearchStrategy[Node]:
@@ -147,23 +119,6 @@ def parse_or(text: str) -> str:
         return parse(text).text
     except SelectorError:
         return text
-
-
-def test_depth_is_bounded() -> None:
-    assert parse("(" * DEEPEST + "has(a)" + ")" * DEEPEST).text == "has(a)"
-    nested = "!(" * DEEPEST + "has(a)" + ")" * DEEPEST
-    assert parse(nested).evaluate({"a": ""}) is (DEEPEST % 2 == 0)
-    for number in (DEEPEST + 1, 100_000):
-        with pytest.raises(SelectorError, match="not followed here"):
-            parse("(" * number + "has(a)" + ")" * number)
-
-
-def test_long_selectors() -> None:
-    text = " || ".join(f"a == '{number}'" for number in range(20_000))
-    selector = parse(text)
-    assert selector.evaluate({"a": "19999"})
-    assert not selector.evaluate({"a": "20000"})
-    assert parse("!" * 100_001 + "has(a)").text == "!has(a)"
 
 
 def test_selectors_are_equal_by_their_text() -> None:
