@@ -1,7 +1,8 @@
 """Which policies apply to which endpoints, in the order of evaluation.
 
 Order: felix/calc/policy_sorter.go (TierLess, PolKVLess of v3.32.1); what of a host endpoint's policies is for which
-traffic: tierInfoToProtoTierInfo in felix/calc/event_sequencer.go; built-in tiers: libcalico-go/lib/names.
+traffic: tierInfoToProtoTierInfo in felix/calc/event_sequencer.go; built-in tiers: libcalico-go/lib/names. Policies of a
+tier with the same order are sorted as v3.32 does; earlier releases compare names with the namespace in front.
 """
 
 from __future__ import annotations
