@@ -47,7 +47,5 @@ commands.add_command(trace)
 commands.add_command(chain)
 commands.add_command(assertions)
 commands.add_command(bundle)
-for listing in LISTINGS:
-    commands.add_command(listing)
 for command in (*POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

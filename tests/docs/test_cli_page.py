@@ -37,9 +37,8 @@ def written(option: click.Option) -> str:
 
 
 def test_options() -> None:
-    pages = ((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle"))
     pages = (
-        *((trace, "Options of trace"), (chain, "chain"), (assertions, "assert")),
+        *((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle")),
         *((policies, "policies"), (endpoints, "endpoints")),
     )
     for command, title in pages:
@@ -106,9 +105,8 @@ def nothing_there(_: Ran, question: Question) -> FlowExplanation:
 def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They fail, if at all, because the bundle or the flows are not there, never because of what is typed."""
     words = shlex.split(example, comments=True)[1:]
-    if words[0] in ("chain", "bundle") and not {"--bundle", "--kubeconfig"} & set(words):
     live = {"--bundle", "--kubeconfig"}
-    if words[0] in ("chain", "policies", "endpoints") and not live & set(words):
+    if words[0] in ("chain", "bundle", "policies", "endpoints") and not live & set(words):
         words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
     assert run(*words).code in (ExitCode.FAILED, ExitCode.ANSWERED)
