@@ -8,6 +8,7 @@ from calico_debug import __version__
 from calico_debug.cli.assertions import assertions
 from calico_debug.cli.bundle import bundle
 from calico_debug.cli.chain import chain
+from calico_debug.cli.drift import drift
 from calico_debug.cli.dump import COMMANDS as LISTINGS
 from calico_debug.cli.errors import PROGRAM
 from calico_debug.cli.policies import COMMANDS as POLICY_COMMANDS
@@ -47,5 +48,6 @@ commands.add_command(trace)
 commands.add_command(chain)
 commands.add_command(assertions)
 commands.add_command(bundle)
+commands.add_command(drift)
 for command in (*POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

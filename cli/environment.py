@@ -17,12 +17,16 @@ from calico_debug.model.explanation import FlowExplanation
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One flow as typed. ``protocol`` None means the service port's, else TCP; ``via`` is a node's name."""
+    """One flow as typed. ``protocol`` None means the service port's, else TCP; ``via`` is a node's name.
+
+    ``wanted`` is the verdict, allowed or denied, for which advice is asked; None for none.
+    """
 
     source: str
     destination: str
     protocol: str | None = None
     via: str | None = None
+    wanted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,7 +38,7 @@ def answer_flows(environment: Environment, place: Place, options: TraceOptions, 
         flush = out.flush if stream is environment.stdin else _nothing
         for number, line in numbered_lines(stream):
             try:
-                explanation = _answer(tracer, line)
+                explanation = _answer(tracer, line, options.wanted)
             except Exception as error:  # noqa: BLE001 - the line's error becomes its answer, later lines go on
                 failed = True
                 out.write(on_error(number, describe(error)))
@@ -108,8 +109,8 @@ def _text(value: object, key: str) -> str:
     raise UsageError(f'"{key}" is {"missing" if value is None else "not a text with something in it"}: {_SHAPE}')
 
 
-def _answer(tracer: Tracer, line: bytes) -> FlowExplanation:
-    return tracer.trace(parse_flow(line))
+def _answer(tracer: Tracer, line: bytes, wanted: str | None) -> FlowExplanation:
+    return tracer.trace(replace(parse_flow(line), wanted=wanted))
 
 
 def _writers(output: str, style: Style) -> tuple[Callable[[FlowExplanation], str], Callable[[int, str], str]]:

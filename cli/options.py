@@ -13,6 +13,7 @@ from calico_debug.errors import UsageError
 
 FORMATS = ("text", "wide", "json", "yaml", "jsonl")
 COLOURS = ("auto", "always", "never")
+WANTED = ("allowed", "denied")
 
 
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,10 +43,16 @@ class TraceOptions:
     exit_code: bool = False
     flows: str | None = None
     via: str | None = None
+    want: str | None = None
     node: str | None = None
     kubeconfig: str | None = None
     context: str | None = None
     colour: str = "auto"
+
+    @property
+    def wanted(self) -> str | None:
+        """The verdict that advice is for: of a single flow how to allow it; of many only what was asked for."""
+        return self.want or (None if self.flows is not None else "allowed")
 
     @property
     def format(self) -> str:

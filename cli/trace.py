@@ -6,7 +6,7 @@ import click
 
 from calico_debug.cli.environment import Environment, Place, Question
 from calico_debug.cli.exit_codes import OF_VERDICT, ExitCode
-from calico_debug.cli.options import COLOURS, FORMATS, TraceOptions, check, cluster_options
+from calico_debug.cli.options import COLOURS, FORMATS, WANTED, TraceOptions, check, cluster_options
 from calico_debug.cli.render import renderer
 from calico_debug.cli.render.terminal import Style
 
@@ -44,6 +44,11 @@ HELP = """Explain what happens to one flow, or to many.
     help="tcp, udp, sctp, icmp, icmpv6 or a number; when left out the service port's, else tcp.",
 )
 @click.option("--via", metavar="NODE", help="The node through which a source outside the cluster arrives.")
+@click.option(
+    "--want",
+    type=click.Choice(WANTED),
+    help="Advise which edit of a policy would give this verdict: of a single flow allowed when left out.",
+)
 @click.option(
     "--flows", metavar="FILE", help='Many flows, one JSON object a line, from FILE or "-" for the standard input.'
 )
@@ -83,6 +88,7 @@ def trace(environment: Environment, /, **given: object) -> int:
         destination=options.destination or "",
         protocol=options.protocol,
         via=options.via,
+        wanted=options.wanted,
     )
     explanation = environment.open_tracer(place, environment.platform).trace(question)
     environment.stdout.write(renderer(options.format)(explanation, style))

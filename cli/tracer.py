@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from calico_debug.cli.environment import Place, Question
@@ -10,9 +11,11 @@ from calico_debug.explain.engine import Engine
 from calico_debug.state.resolve import Resolver
 
 if TYPE_CHECKING:
+    from calico_debug.advice.words import Advisor
     from calico_debug.agent.cluster import ClusterReader
     from calico_debug.evidence.source import EvidenceSource
-    from calico_debug.model.explanation import FlowExplanation
+    from calico_debug.model.explanation import Advice, FlowExplanation
+    from calico_debug.model.flow import Flow
 
 
 class EvidenceTracer:
@@ -22,6 +25,7 @@ class EvidenceTracer:
         """``namespace`` is that of names without one."""
         self._engine = Engine(source)
         self._resolver = Resolver(self._engine.cluster, self._engine.states)
+        self._advisor: Advisor | None = None
         self._namespace = namespace
 
     def trace(self, question: Question) -> FlowExplanation:
@@ -33,7 +37,17 @@ class EvidenceTracer:
             namespace=self._namespace,
             via=question.via,
         )
-        return self._engine.explain(flow)
+        explanation = self._engine.explain(flow)
+        if question.wanted is None:
+            return explanation
+        return replace(explanation, advice=self._advice(flow, explanation, question.wanted))
+
+    def _advice(self, flow: Flow, explanation: FlowExplanation, wanted: str) -> tuple[Advice, ...]:
+        from calico_debug.advice.words import Advisor
+
+        if self._advisor is None:
+            self._advisor = Advisor(self._engine.cluster)
+        return self._advisor.advice(flow, explanation, "denied" if wanted == "denied" else "allowed")
 
 
 def open_tracer(place: Place, platform: str) -> EvidenceTracer:

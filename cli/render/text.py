@@ -16,6 +16,9 @@ ALWAYS_SHOWN = ("service", "egress", "ingress", "host", "reply")
 NOT_SHOWN = ("no match",)
 """Actions that are left to ``-o wide``."""
 
+_ADVICE_LABELS = {"denied": "to allow", "rejected": "to allow", "allowed": "to deny"}
+"""What advice of a flow with this verdict is for."""
+
 _STOPS = ("denied", "rejected", "undetermined", "dropped")
 _HEADER_COLUMNS = 66
 _LABEL_COLUMNS = 8
@@ -80,7 +83,7 @@ def rows(explanation: FlowExplanation) -> list[Row]:
     found.extend(
         Row("findings", f"{finding.severity}: {finding.message} ({finding.code})") for finding in explanation.findings
     )
-    label = "to allow" if verdict in ("denied", "rejected") else "advice"
+    label = _ADVICE_LABELS.get(verdict, "advice")
     found.extend(Row(label, advice.message) for advice in explanation.advice)
     return found
 

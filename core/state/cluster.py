@@ -64,13 +64,18 @@ class ClusterState:
         return tuple(dict.fromkeys(self._problems.values()))
 
     @cached_property
+    def files(self) -> frozenset[str]:
+        """The lists that evidence has."""
+        return frozenset(self._source.cluster_files())
+
+    @cached_property
     def missing(self) -> tuple[str, ...]:
         """The files that a trace would profit from and that evidence does not have."""
-        return tuple(file for file in CLUSTER_FILES if file not in self._files)
+        return tuple(file for file in CLUSTER_FILES if file not in self.files)
 
     def problem(self, file: str) -> str:
         """Why a list could not be read ("" when it could): the message of the error, with its remedy."""
-        if file not in self._problems and file not in self._files:
+        if file not in self._problems and file not in self.files:
             try:
                 self._source.read_cluster(file)
             except EvidenceError as error:
@@ -194,7 +199,7 @@ class ClusterState:
 
     def _slices(self) -> Sequence[tuple[tuple[str, str], tuple[Backend, ...]]]:
         file = "endpointslices.discovery.k8s.io.json"
-        if file in self._files or "endpoints.json" not in self._files:
+        if file in self.files or "endpoints.json" not in self.files:
             return self._list((file,), kubernetes.decode_endpoint_slice)
         return self._list(("endpoints.json",), kubernetes.decode_endpoints)
 
@@ -270,16 +275,12 @@ class ClusterState:
 
     # ------------------------------------------------------------------------------------------------- internals
 
-    @cached_property
-    def _files(self) -> frozenset[str]:
-        return frozenset(self._source.cluster_files())
-
     def _note(self, text: str) -> None:
         self._notes.setdefault(text)
 
     def _list(self, files: Sequence[str], decode: Callable[[kubernetes.Object], Item]) -> Sequence[Item]:
         """The objects of the first of ``files`` that is there; the others show the same objects."""
-        file = next((file for file in files if file in self._files), None)
+        file = next((file for file in files if file in self.files), None)
         if file is None:
             return ()
         what = f"cluster/{file} of {self.origin}"

@@ -19,14 +19,21 @@ ASK = ("trace", "--from", "denied", "--to", "svc/b/c:80")
 
 def test_the_question_as_typed() -> None:
     ran = run(*ASK, "-p", "udp", "--via", "node1", "--bundle", "dir", "-n", "ns")
-    assert ran.asked == [Question("denied", "svc/b/c:80", "udp", "node1")]
+    assert ran.asked == [Question("denied", "svc/b/c:80", "udp", "node1", "allowed")]
     assert ran.places == [Place("dir", "ns", None)]
 
 
 def test_the_question_by_default() -> None:
     ran = run(*ASK, "--node", "n1")
-    assert ran.asked == [Question("denied", "svc/b/c:80", None, None)]
+    assert ran.asked == [Question("denied", "svc/b/c:80", None, None, "allowed")]
     assert ran.places == [Place(None, None, "n1")]
+
+
+def test_the_verdict_that_advice_is_for() -> None:
+    assert run(*ASK, "--want", "denied").asked[0].wanted == "denied"
+    line = b'{"from": "denied", "to": "b"}'
+    assert run("trace", "--flows", "-", stdin=line).asked[0].wanted is None
+    assert run("trace", "--flows", "-", "--want", "allowed", stdin=line).asked[0].wanted == "allowed"
 
 
 @pytest.mark.parametrize("output", ["text", "wide"])

@@ -13,6 +13,7 @@ from calico_debug.cli.bundle import bundle
 from calico_debug.cli.chain import HELP as CHAIN_HELP
 from calico_debug.cli.chain import chain
 from calico_debug.cli.commands import commands as group
+from calico_debug.cli.drift import drift
 from calico_debug.cli.environment import Question
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.flows import FLOW_KEYS, LONGEST_LINE, parse_flow
@@ -20,6 +21,7 @@ from calico_debug.cli.options import CONFLICTS, FORMATS
 from calico_debug.cli.policies import endpoints, policies
 from calico_debug.cli.trace import HELP, trace
 from calico_debug.decode.assertions import KEYS, decode_assertions
+from calico_debug.drift.model import CODES
 from calico_debug.errors import MissingEvidence
 from calico_debug.model.explanation import FlowExplanation
 from tests.cli.worlds import Ran, run
@@ -39,7 +41,7 @@ def written(option: click.Option) -> str:
 def test_options() -> None:
     pages = (
         *((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle")),
-        *((policies, "policies"), (endpoints, "endpoints")),
+        *((policies, "policies"), (endpoints, "endpoints"), (drift, "drift")),
     )
     for command, title in pages:
         context = click.Context(command, help_option_names=["-h", "--help"])
@@ -48,6 +50,10 @@ def test_options() -> None:
             t for t in tables(section("cli.md", title)) if t[0][0].startswith("`--") or t[0][0].startswith("`-")
         )
         assert table == [(written(option), option.help) for option in options]
+
+
+def test_codes_of_drift() -> None:
+    assert tables(section("cli.md", "drift"))[1] == [(f"`{code}`", meaning) for code, meaning in CODES.items()]
 
 
 def test_assertion_keys() -> None:
@@ -106,7 +112,7 @@ def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) 
     """They fail, if at all, because the bundle or the flows are not there, never because of what is typed."""
     words = shlex.split(example, comments=True)[1:]
     live = {"--bundle", "--kubeconfig"}
-    if words[0] in ("chain", "bundle", "policies", "endpoints") and not live & set(words):
+    if words[0] in ("chain", "bundle", "policies", "endpoints", "drift") and not live & set(words):
         words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
     assert run(*words).code in (ExitCode.FAILED, ExitCode.ANSWERED)

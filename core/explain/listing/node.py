@@ -219,7 +219,7 @@ class NodeListings:
     def ipsets(self, holding: frozenset[Address] | None = None) -> Listing:
         """IP sets and their members."""
         if self.dataplane == EBPF:
-            return self._bpf.ipsets(holding, self._set_ids())
+            return self._bpf.ipsets(holding, self.set_ids())
         return self._kernel.ipsets(holding)
 
     def ifstate(self, interfaces: Interfaces = None) -> Listing:
@@ -249,7 +249,7 @@ class NodeListings:
 
         return BpfListings(self.state.bpf, self.cluster)
 
-    def _set_ids(self) -> Mapping[int, str]:
+    def set_ids(self) -> Mapping[int, str]:
         """Felix's ids of the IP sets that policies look into, by number: its debug files tell them."""
         from calico_debug.decode.policy_debug import decode_policy_debug
 

@@ -147,7 +147,7 @@ def test_a_new_connection_without_a_decision() -> None:
 
 @pytest.mark.parametrize(
     ("verdict", "label"),
-    [("denied", "to allow"), ("rejected", "to allow"), ("allowed", "advice  "), ("undetermined", "advice  ")],
+    [("denied", "to allow"), ("rejected", "to allow"), ("allowed", "to deny "), ("undetermined", "advice  ")],
 )
 def test_advice(verdict: str, label: str) -> None:
     assert body(FlowExplanation(*ENDS, verdict, advice=(Advice("do it"),))) == [f"  {label}  do it"]

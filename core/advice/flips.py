@@ -1,0 +1,87 @@
+"""Which other flows an edit would flip: of every pair of pods, the same protocol and port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from calico_debug.intent.matrix import matrix
+
+if TYPE_CHECKING:
+    from calico_debug.intent.decide import Intent
+    from calico_debug.intent.model import Direction, Endpoint, PolicyFlow
+    from calico_debug.model.cluster import PolicyObject
+
+MOST_PODS = 3000
+"""Pods on one side beyond which pairs are not compared any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flips:
+    """Pairs of pods whose verdict changes, but for the flow that was asked for. ``examples`` are some of them.
+
+    ``count`` is None where there are too many pods to compare.
+    """
+
+    count: int | None
+    examples: tuple[tuple[str, str], ...] = ()
+
+
+def flips(before: Intent, after: Intent, edited: PolicyObject, direction: Direction, flow: PolicyFlow) -> Flips:
+    """What else changes. Pods that the edited policy selects are taken at their side of the flow, all at the other."""
+    version = flow.source.version
+    pods = [one for one in after.applicability.endpoints if one.kind == "pod"]
+    policy = next(
+        one
+        for one in after.applicability.policies
+        if (one.key.kind, one.key.namespace, one.key.name) == (edited.kind, edited.namespace, edited.name)
+    )
+    own = [endpoint for endpoint, _ in after.applicability.selected_by(policy) if endpoint.kind == "pod"]
+    if len(own) > MOST_PODS or len(pods) > MOST_PODS:
+        return Flips(None)
+    sources, destinations = (own, pods) if direction == "egress" else (pods, own)
+    count = 0
+    examples: list[tuple[str, str]] = []
+    for pair in _changed(before, after, sources, destinations, flow, version):
+        count += 1
+        if len(examples) < _EXAMPLES:
+            examples.append(pair)
+    return Flips(count, tuple(examples))
+
+
+_EXAMPLES = 3
+
+
+def _changed(
+    before: Intent,
+    after: Intent,
+    sources: Sequence[Endpoint],
+    destinations: Sequence[Endpoint],
+    flow: PolicyFlow,
+    version: int,
+) -> Iterator[tuple[str, str]]:
+    port = flow.destination_port
+    known = {str(one): one for one in before.applicability.endpoints}
+    old = matrix(
+        before,
+        [known[str(one)] for one in sources],
+        [known[str(one)] for one in destinations],
+        flow.protocol,
+        port,
+        version,
+    )
+    new = matrix(after, sources, destinations, flow.protocol, port, version)
+    same: set[tuple[int, int]] = set()
+    for source, was, becomes in zip(new.sources, old.rows, new.rows, strict=True):
+        # Rows of equal pods are one object.
+        key = id(was), id(becomes)
+        if key in same:
+            continue
+        if was == becomes:
+            same.add(key)
+            continue
+        for destination, one, other in zip(new.destinations, was, becomes, strict=True):
+            asked = flow.source in source.addresses and flow.destination in destination.addresses
+            if one != other and not asked and source is not destination:
+                yield str(source), str(destination)

@@ -1,0 +1,1 @@
+"""What the API intends against what nodes are programmed with."""
