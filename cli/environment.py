@@ -13,6 +13,7 @@ from io import FileIO, TextIOWrapper
 from typing import BinaryIO, Protocol, TextIO
 
 from calico_debug.model.explanation import FlowExplanation
+from calico_debug.model.observation import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class Tracer(Protocol):
 
     def trace(self, question: Question) -> FlowExplanation:
         """The explanation. Raises `calico_debug.errors.CalicoDebugError`."""
+
+    def witness(self, explanation: FlowExplanation, wanted: Wanted) -> FlowExplanation:
+        """The explanation with what counters and packets say, of a live node. Raises the same."""
 
 
 def open_tracer(place: Place, platform: str) -> Tracer:

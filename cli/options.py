@@ -12,6 +12,8 @@ from calico_debug.cli.environment import Place
 from calico_debug.errors import UsageError
 
 FORMATS = ("text", "wide", "json", "yaml", "jsonl")
+LEAST_SECONDS, MOST_SECONDS = 0.1, 600
+"""How long counters can be watched and packets observed."""
 COLOURS = ("auto", "always", "never")
 WANTED = ("allowed", "denied")
 
@@ -48,6 +50,9 @@ class TraceOptions:
     kubeconfig: str | None = None
     context: str | None = None
     colour: str = "auto"
+    watch: float | None = None
+    observe: float | None = None
+    probe: bool = False
 
     @property
     def wanted(self) -> str | None:
@@ -77,6 +82,12 @@ CONFLICTS = (
     Conflict("--flows", "--via", 'each line of --flows may have its own "via": leave out --via'),
     Conflict("--flows", "--output", "one document cannot hold many answers: use -o jsonl", "json"),
     Conflict("--flows", "--output", "one document cannot hold many answers: use -o jsonl", "yaml"),
+    Conflict("--flows", "--watch", "counters are watched for one flow: give it with --from and --to"),
+    Conflict("--flows", "--observe", "packets are observed of one flow: give it with --from and --to"),
+    Conflict("--flows", "--probe", "packets are sent of one flow: give it with --from and --to"),
+    Conflict("--bundle", "--watch", "a recording does not change: run on the node, without --bundle"),
+    Conflict("--bundle", "--observe", "a recording has no packets: run on the node, without --bundle"),
+    Conflict("--bundle", "--probe", "packets are sent from a node: run there, without --bundle"),
     Conflict("--bundle", "--node", "--node names the node that is read live: leave it out, a bundle names its nodes"),
     Conflict("--bundle", "--kubeconfig", "a bundle has the objects of its cluster: leave out --kubeconfig"),
     Conflict("--bundle", "--context", "a bundle has the objects of its cluster: leave out --context"),
@@ -94,16 +105,19 @@ _ATTRIBUTES = {
     "--node": "node",
     "--kubeconfig": "kubeconfig",
     "--context": "context",
+    "--watch": "watch",
+    "--observe": "observe",
+    "--probe": "probe",
 }
 
 
-def contradictions(given: Mapping[str, str | None]) -> None:
-    """Raise `UsageError` for options of ``given`` (as typed, by their names; None where silent) that contradict each
+def contradictions(given: Mapping[str, object]) -> None:
+    """Raise `UsageError` for options of ``given`` (as typed, by their names; None or False where silent) that contradict each
     other.
     """
     for conflict in CONFLICTS:
         first, second = given.get(conflict.first), given.get(conflict.second)
-        if first is not None and second is not None and conflict.value in (None, second):
+        if first not in (None, False) and second not in (None, False) and conflict.value in (None, second):
             value = f" {conflict.value}" if conflict.value else ""
             raise UsageError(f"{conflict.first} and {conflict.second}{value} contradict each other: {conflict.remedy}")
 
@@ -124,6 +138,9 @@ def checked_place(
 def check(options: TraceOptions) -> None:
     """Raise `UsageError` for options that contradict each other, and for a question that lacks an end."""
     contradictions({name: getattr(options, attribute) for name, attribute in _ATTRIBUTES.items()})
+    for name, seconds in (("--watch", options.watch), ("--observe", options.observe)):
+        if seconds is not None and not LEAST_SECONDS <= seconds <= MOST_SECONDS:  # also what is not a number
+            raise UsageError(f"{name} {seconds:g}: give {LEAST_SECONDS:g} to {MOST_SECONDS:g} seconds")
     if options.flows is None:
         if options.output == "jsonl":
             raise UsageError("-o jsonl is for --flows: use -o json for a single flow")

@@ -9,6 +9,7 @@ from calico_debug.cli.exit_codes import OF_VERDICT, ExitCode
 from calico_debug.cli.options import COLOURS, FORMATS, WANTED, TraceOptions, check, cluster_options
 from calico_debug.cli.render import renderer
 from calico_debug.cli.render.terminal import Style
+from calico_debug.model.observation import Wanted
 
 HELP = """Explain what happens to one flow, or to many.
 
@@ -27,6 +28,7 @@ HELP = """Explain what happens to one flow, or to many.
       calico-debug trace --from external --to node/node1:30002 --via node1
       calico-debug trace --from client/client --to 10.96.0.10:53 -p udp --exit-code
       calico-debug trace --bundle recording/ --flows flows.jsonl
+      calico-debug trace --from 10.244.1.30 --to 10.244.2.31:6379 --probe --observe 3
 
     \b
     A line of --flows is one JSON object:
@@ -64,6 +66,21 @@ HELP = """Explain what happens to one flow, or to many.
     type=click.Choice(FORMATS),
     help="The form of the answer: text when left out; with --flows jsonl, text or wide, jsonl when left out.",
 )
+@click.option(
+    "--watch",
+    type=float,
+    metavar="SECONDS",
+    help="Live: read the counters of the rules on the path before and after, and say which moved.",
+)
+@click.option(
+    "--observe",
+    type=float,
+    metavar="SECONDS",
+    help="Live: trace packets of the flow from rule to rule, in a table of its own that ends with the command.",
+)
+@click.option(
+    "--probe", is_flag=True, help="Live: send packets of the flow from where it starts, and read the counters, too."
+)
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when denied or rejected, with 4 when undetermined.")
 @click.option(
     "--color",
@@ -90,6 +107,10 @@ def trace(environment: Environment, /, **given: object) -> int:
         via=options.via,
         wanted=options.wanted,
     )
-    explanation = environment.open_tracer(place, environment.platform).trace(question)
+    tracer = environment.open_tracer(place, environment.platform)
+    explanation = tracer.trace(question)
+    wanted = Wanted(options.watch, options.observe, options.probe)
+    if wanted != Wanted():
+        explanation = tracer.witness(explanation, wanted)
     environment.stdout.write(renderer(options.format)(explanation, style))
     return OF_VERDICT[explanation.verdict] if options.exit_code else ExitCode.ANSWERED

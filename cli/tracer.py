@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource
     from calico_debug.model.explanation import Advice, FlowExplanation
     from calico_debug.model.flow import Flow
+    from calico_debug.model.observation import Wanted
 
 
 class EvidenceTracer:
@@ -48,6 +49,15 @@ class EvidenceTracer:
         if self._advisor is None:
             self._advisor = Advisor(self._engine.cluster)
         return self._advisor.advice(flow, explanation, "denied" if wanted == "denied" else "allowed")
+
+    def witness(self, explanation: FlowExplanation, wanted: Wanted) -> FlowExplanation:
+        """The explanation with what counters and packets of the live node say. Raises `EvidenceError`."""
+        from calico_debug.agent.gather import gather
+        from calico_debug.explain.witnesses import with_witnesses
+
+        (name,) = self._engine.source.nodes()
+        node = self._engine.source.node(name)
+        return with_witnesses(explanation, gather(node, explanation, wanted, self._engine.rule_names(name)))
 
 
 def open_tracer(place: Place, platform: str) -> EvidenceTracer:

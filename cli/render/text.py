@@ -153,7 +153,10 @@ def _evidence(explanation: FlowExplanation) -> Iterator[Row]:
     for name, witness in explanation.witnesses.items():
         text = witness.detail or name
         other = witness.verdict != explanation.verdict
-        said.append(f"{name} says {witness.verdict.upper()}: {text}" if other else text)
+        if other and witness.verdict == "undetermined":
+            said.append(f"{name} leaves it open: {text}")
+        else:
+            said.append(f"{name} says {witness.verdict.upper()}: {text}" if other else text)
     if said:
         yield Row("evidence", "; ".join(said))
     if explanation.decision and (place := words.evidence_text(explanation.decision.evidence)):

@@ -9,6 +9,7 @@ from calico_debug.explain.alternatives import MAX_ALTERNATIVES, Told, combine, d
 from calico_debug.explain.attribution import Attributor
 from calico_debug.explain.dataplane import Dataplanes
 from calico_debug.explain.narrative import DATAPLANE, narrate, service_backend
+from calico_debug.explain.rule_names import RuleNames
 from calico_debug.model.explanation import (
     BackendOutcome,
     Decision,
@@ -321,6 +322,10 @@ class Engine:
             node,
             interface,
         )
+
+    def rule_names(self, node: str) -> RuleNames:
+        """Names the rules that packets met on a node."""
+        return RuleNames(self._attributor, self._walkers[node])
 
     def name_of(self, family: int, address: int) -> str:
         """The pod, node or service with an address, for people; "" when the cluster's objects know none."""

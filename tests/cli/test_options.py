@@ -7,21 +7,26 @@ import pytest
 from calico_debug.cli.options import CONFLICTS, FORMATS, Conflict
 from tests.cli.worlds import run
 
+VALUES = {"--watch": ["1"], "--observe": ["1"], "--probe": []}
+
+
+def values(conflict: Conflict) -> list[str]:
+    return VALUES.get(conflict.second, [conflict.value or "x"])
+
 
 @pytest.mark.parametrize("conflict", CONFLICTS, ids=lambda c: f"{c.first} {c.second} {c.value or ''}")
 def test_conflicts(conflict: Conflict) -> None:
-    value = conflict.value or "x"
-    ran = run("trace", conflict.first, "x", conflict.second, value, "--from", "allowed", "--to", "b")
+    ran = run("trace", conflict.first, "x", conflict.second, *values(conflict), "--from", "allowed", "--to", "b")
     assert (ran.code, ran.out, ran.asked) == (2, "", [])
     assert ran.err.count("\n") == 1
-    if conflict.second not in ("--to", "--protocol", "--via", "--output"):
+    if conflict.first != "--flows":  # --from contradicts that one already
         assert f"{conflict.first} and {conflict.second}" in ran.err
         assert conflict.remedy in ran.err
 
 
 @pytest.mark.parametrize("conflict", [c for c in CONFLICTS if c.first == "--flows"], ids=lambda c: c.second)
 def test_conflicts_of_flows_alone(conflict: Conflict) -> None:
-    ran = run("trace", "--flows", "-", conflict.second, conflict.value or "x")
+    ran = run("trace", "--flows", "-", conflict.second, *values(conflict))
     assert ran.code == 2
     assert f"--flows and {conflict.second}" in ran.err
     assert conflict.remedy in ran.err

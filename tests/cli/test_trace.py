@@ -11,6 +11,7 @@ from calico_debug.cli.environment import Place, Question
 from calico_debug.cli.render import renderer
 from calico_debug.cli.render.terminal import Style
 from calico_debug.explain.document import to_document
+from calico_debug.model.observation import Wanted
 from tests.cli.samples import SAMPLES
 from tests.cli.worlds import run
 
@@ -34,6 +35,19 @@ def test_the_verdict_that_advice_is_for() -> None:
     line = b'{"from": "denied", "to": "b"}'
     assert run("trace", "--flows", "-", stdin=line).asked[0].wanted is None
     assert run("trace", "--flows", "-", "--want", "allowed", stdin=line).asked[0].wanted == "allowed"
+
+
+def test_witnesses_are_called_only_when_asked_for() -> None:
+    assert run(*ASK).wanted == []
+    assert run(*ASK, "--watch", "3", "--observe", "0.5", "--probe").wanted == [Wanted(3.0, 0.5, True)]
+    assert run(*ASK, "--probe").wanted == [Wanted(probe=True)]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "601", "nan", "x"])
+def test_seconds_have_bounds(seconds: str) -> None:
+    for option in ("--watch", "--observe"):
+        ran = run(*ASK, option, seconds)
+        assert (ran.code, ran.asked) == (2, [])
 
 
 @pytest.mark.parametrize("output", ["text", "wide"])

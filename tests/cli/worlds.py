@@ -11,6 +11,7 @@ from calico_debug.cli.environment import Environment, Place, Question
 from calico_debug.cli.main import main
 from calico_debug.errors import MissingEvidence, UsageError
 from calico_debug.model.explanation import FlowExplanation
+from calico_debug.model.observation import Wanted
 from tests.cli.samples import SAMPLES
 
 ANSWERS: Mapping[str, FlowExplanation | BaseException] = {
@@ -29,12 +30,15 @@ ANSWERS: Mapping[str, FlowExplanation | BaseException] = {
 
 @dataclass
 class Ran:
-    """How a command ended. ``asked`` is every question that the tracer got, ``places`` where it was to look."""
+    """How a command ended. ``asked`` is every question that the tracer got, ``wanted`` what witnesses it was to call,
+    ``places`` where it was to look.
+    """
 
     code: int = 0
     out: str = ""
     err: str = ""
     asked: list[Question] = field(default_factory=list)
+    wanted: list[Wanted] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
 
     def trace(self, question: Question) -> FlowExplanation:
@@ -43,6 +47,10 @@ class Ran:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def witness(self, explanation: FlowExplanation, wanted: Wanted) -> FlowExplanation:
+        self.wanted.append(wanted)
+        return explanation
 
 
 def run(*arguments: str, stdin: bytes | BinaryIO = b"", stdout: io.StringIO | None = None, **world: Any) -> Ran:

@@ -1,0 +1,128 @@
+"""The three witnesses in one answer: who agrees, who dissents, and what the likely reason is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from calico_debug.explain.counted import counted
+from calico_debug.explain.observed import Observed, asked, opens
+from calico_debug.model.explanation import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from calico_debug.explain.observed import Namer
+    from calico_debug.model.explanation import FlowExplanation, Witness
+    from calico_debug.model.observation import Observation, ProbeReport, Watched
+
+OPEN = "undetermined"
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """What was gathered on one node; None for what was not asked for.
+
+    ``interfaces`` names the node's interfaces by index, ``name`` a rule that a packet met. ``not_observed`` says why
+    packets could not be traced although that was asked for.
+    """
+
+    node: str
+    interfaces: Mapping[int, str]
+    name: Namer
+    watched: Watched | None = None
+    observation: Observation | None = None
+    probe: ProbeReport | None = None
+    not_observed: str = ""
+
+
+def with_witnesses(explanation: FlowExplanation, testimony: Testimony) -> FlowExplanation:
+    """The explanation with the witnesses ``counted`` and ``observed`` and what follows from all three.
+
+    The verdict stays the predicted one: a dissent is a finding.
+    """
+    witnesses = dict(explanation.witnesses)
+    findings = list(explanation.findings)
+    observation, probe = testimony.observation, testimony.probe
+    if testimony.watched is not None:
+        witnesses["counted"], found = counted(explanation, testimony.node, testimony.watched, observation, probe)
+        findings.extend(found)
+    if testimony.not_observed:
+        findings.append(Finding("not-observed", "warning", testimony.not_observed))
+    if probe is not None and probe.error:
+        findings.append(Finding("not-probed", "warning", f"no probe packet was sent: {probe.error}"))
+    if observation is not None or (probe is not None and not probe.error):
+        told = Observed(explanation, testimony.node, dict(testimony.interfaces), testimony.name, observation, probe)
+        witnesses["observed"] = told.witness()
+        findings.extend(_gaps(observation, testimony.node))
+        findings.extend(_dissent(explanation, witnesses["observed"], testimony))
+        findings.extend(_unconfirmed(explanation, witnesses["observed"]))
+    findings.extend(_agreement(explanation, witnesses, findings))
+    return replace(explanation, witnesses=witnesses, findings=tuple(dict.fromkeys(findings)))
+
+
+def _gaps(observation: Observation | None, node: str) -> list[Finding]:
+    if observation is None or not observation.lost:
+        return []
+    return [
+        Finding(
+            "observation-incomplete",
+            "warning",
+            f"the kernel of {node} had more trace events than could be read: packets were missed; observe again, or "
+            "for less time",
+        )
+    ]
+
+
+def _dissent(explanation: FlowExplanation, observed: Witness, testimony: Testimony) -> list[Finding]:
+    """The packets fared otherwise than predicted."""
+    if OPEN in (observed.verdict, explanation.verdict) or observed.verdict == explanation.verdict:
+        return []
+    likely = _likely_reason(observed, testimony)
+    return [
+        Finding(
+            "witness-dissents",
+            "error",
+            f"predicted {explanation.verdict}, observed {observed.verdict} on {observed.node} ({observed.detail}): "
+            f"{likely}",
+        )
+    ]
+
+
+def _likely_reason(observed: Witness, testimony: Testimony) -> str:
+    observation = testimony.observation
+    requests = asked(observation, testimony.probe) if observation is not None else []
+    if requests and not any(opens(packet) for packet in requests):
+        return "the packets are of a connection that conntrack knows already, which policy is not asked about again"
+    if observation is None and observed.verdict == "denied":
+        return "the destination may be down, or another node or network on the way dropped it; --observe tells"
+    if any(packet.drop is not None for packet in requests):
+        return "the rules may have changed since they were read, or the prediction erred; trace again"
+    if any(packet.ending == "lost" for packet in requests):
+        return "something outside nftables took the packet; look at the routes, rp_filter and iptables-legacy"
+    return "the rules may have changed since they were read, or the prediction erred; trace again"
+
+
+def _unconfirmed(explanation: FlowExplanation, observed: Witness) -> list[Finding]:
+    if explanation.verdict != "allowed" or observed.verdict != OPEN:
+        return []
+    message = f"allowed is predicted, and observation did not confirm it: {observed.detail}"
+    return [Finding("not-confirmed", "warning", message)]
+
+
+def _agreement(
+    explanation: FlowExplanation, witnesses: Mapping[str, Witness], findings: list[Finding]
+) -> list[Finding]:
+    """All that settle something say the same; where the prediction is open, what the others say is all there is."""
+    if any(finding.code == "witness-dissents" for finding in findings):
+        return []
+    others = {name: w.verdict for name, w in witnesses.items() if name != "predicted" and w.verdict != OPEN}
+    if not others:
+        return []
+    names = " and ".join(others)
+    if explanation.verdict == OPEN:
+        return [
+            Finding("settled-by-packets", "info", f"the prediction is open; {name}, packets of the flow were {verdict}")
+            for name, verdict in others.items()
+        ]
+    return [Finding("witnesses-agree", "info", f"predicted and {names} agree: {explanation.verdict}")]
