@@ -66,7 +66,7 @@ class Observer:
         self._owner: socket.socket | None = None
         self._started = ""
         self._lost = False
-        self._full = ""
+        self._full = False
 
     def __enter__(self) -> Observer:
         """Listen, then make the table. Raises `EvidenceError`."""
@@ -107,7 +107,9 @@ class Observer:
         assert self._listener is not None
         while not self._full and select.select([self._listener], [], [], 0)[0]:
             self._take()
-        return Observation(self._assembler.finish(), self._started, now(), self._lost, self._full)
+        packets = self._assembler.finish()
+        limited = self._full or len(packets) >= self._limits.burst
+        return Observation(packets, self._started, now(), self._lost, limited)
 
     def _take(self) -> None:
         assert self._listener is not None
@@ -128,7 +130,7 @@ class Observer:
                 continue
             self._assembler.add(event)
         if self._assembler.seen >= self._most:
-            self._full = "packets"
+            self._full = True
 
 
 def _listener() -> socket.socket:

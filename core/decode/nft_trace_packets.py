@@ -11,7 +11,7 @@ from calico_debug.model.observation import TracedPacket
 if TYPE_CHECKING:
     from calico_debug.model.observation import Headers, TraceEvent
 
-MOST_OPEN = 4096
+MOST_OPEN = 512
 """Packets that are put together at once: beyond that the oldest counts as ended."""
 MOST_EVENTS = 2000
 """Events of one packet that are kept."""

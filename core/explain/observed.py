@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from calico_debug.explain.counted import place_of
+from calico_debug.explain.counted import STOPS, place_of
 from calico_debug.model.explanation import Witness
 from calico_debug.model.flow import PROTOCOL_NUMBERS
 from calico_debug.model.observation import FlowTuple, RulePlace
@@ -92,6 +92,10 @@ class Observed:
     def witness(self) -> Witness:
         """The witness."""
         observation = self._observation
+        if self._probe is not None and not self._probe.sent:
+            # The sender is told at once; for a way that is missing the prediction calls that denied, too.
+            verdict = self._explanation.verdict if self._explanation.verdict in STOPS else "rejected"
+            return Witness(verdict, self._node, f"probe packet {', '.join(self._probe.answers)}", self._probe.at)
         at = observation.ended if observation is not None else ""
         if observation is None:
             verdict, detail = self._answered()
@@ -156,7 +160,7 @@ class Observed:
         else:
             told += self._answer_words()
         if observation.full:
-            told += f" (ended after {len(observation.packets)} packets)"
+            told += f" (no more than {len(observation.packets)} packets were followed)"
         return verdict, told
 
     def _outcome(self, packet: TracedPacket, lossy: bool) -> tuple[str, str]:

@@ -78,6 +78,12 @@ def _dissent(explanation: FlowExplanation, observed: Witness, testimony: Testimo
     """The packets fared otherwise than predicted."""
     if OPEN in (observed.verdict, explanation.verdict) or observed.verdict == explanation.verdict:
         return []
+    if (explanation.verdict, observed.verdict) == ("rejected", "denied"):
+        message = (
+            f"stopped on {observed.node} as predicted, but no refusal came back to the sender ({observed.detail}): the "
+            "kernel limits how many it sends"
+        )
+        return [Finding("refusal-not-seen", "info", message)]
     likely = _likely_reason(observed, testimony)
     return [
         Finding(
@@ -114,7 +120,7 @@ def _agreement(
     explanation: FlowExplanation, witnesses: Mapping[str, Witness], findings: list[Finding]
 ) -> list[Finding]:
     """All that settle something say the same; where the prediction is open, what the others say is all there is."""
-    if any(finding.code == "witness-dissents" for finding in findings):
+    if any(finding.code in ("witness-dissents", "refusal-not-seen") for finding in findings):
         return []
     others = {name: w.verdict for name, w in witnesses.items() if name != "predicted" and w.verdict != OPEN}
     if not others:

@@ -101,15 +101,15 @@ class TracedPacket:
 class Observation:
     """What an observer saw. ``lost`` tells that the kernel had more to tell than was read.
 
-    ``full`` names the limit that ended it early ("packets", "bytes"), "" when time did. ``started`` and ``ended`` are
-    RFC 3339 UTC.
+    ``full`` tells that there were so many packets that limits may have kept some from being traced. ``started`` and
+    ``ended`` are RFC 3339 UTC.
     """
 
     packets: tuple[TracedPacket, ...]
     started: str
     ended: str
     lost: bool = False
-    full: str = ""
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
