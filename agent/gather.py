@@ -12,7 +12,7 @@ from calico_debug.agent.probe import probe
 from calico_debug.agent.watch import Watch
 from calico_debug.explain.counted import places
 from calico_debug.explain.observed import flow_tuples
-from calico_debug.explain.witnesses import Testimony
+from calico_debug.explain.witnesses import Gathered
 from calico_debug.model.observation import ProbeReport
 from calico_debug.state.combined import IPTABLES_LEGACY, IPTABLES_NFT, CombinedRuleset
 from calico_debug.state.dataplane import EBPF, IPTABLES
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from calico_debug.model.observation import FlowTuple, Observation, TracedPacket, Wanted, Watched
 
 
-def gather(node: NodeEvidence, explanation: FlowExplanation, wanted: Wanted, name: Namer) -> Testimony:
+def gather(node: NodeEvidence, explanation: FlowExplanation, wanted: Wanted, name: Namer) -> Gathered:
     """Do what is wanted, and give what was seen. Raises `EvidenceError`.
 
     Counters are read before anything else begins and after everything has ended. Whatever ends this early, nothing of
@@ -61,7 +61,7 @@ def gather(node: NodeEvidence, explanation: FlowExplanation, wanted: Wanted, nam
             watched = watch.finish()
     if observation is not None:
         observation = replace(observation, packets=_as_evidence(state, node.nftables, observation.packets))
-    return Testimony(node.name, interfaces, name, watched, observation, report, refusal)
+    return Gathered(node.name, interfaces, name, watched, observation, report, refusal)
 
 
 def _no_trace(state: NodeState, explanation: FlowExplanation) -> str:

@@ -81,8 +81,8 @@ def movements(explanation: FlowExplanation, node: str, watched: Watched) -> list
     return found
 
 
-def own_packets(observation: Observation | None, probe: ProbeReport | None, place: RulePlace) -> int | None:
-    """How many packets of this flow met a rule: as traced, else as many probes as were sent; None when nobody knows."""
+def traced_packets(observation: Observation | None, place: RulePlace) -> int | None:
+    """How many packets of this flow met a rule, as traced; None when none were, or not all of them."""
     if observation is not None and not observation.lost and not observation.full and not place.rule_id:
         seen = Tally(
             RulePlace(f"{event.family} {event.table}", event.chain, event.handle)
@@ -92,7 +92,7 @@ def own_packets(observation: Observation | None, probe: ProbeReport | None, plac
         )
         if observation.packets:
             return seen[place]
-    return probe.sent if probe is not None and not probe.error else None
+    return None
 
 
 def counted(
@@ -113,7 +113,8 @@ def counted(
     name = "drop counter of that rule" if stops else "counter of that rule"
     scope = ", which counts for the whole node," if key.place.rule_id else ""
     span = f"in {watched.seconds:g} s"
-    own = own_packets(observation, probe, key.place)
+    traced = traced_packets(observation, key.place)
+    sent = probe.sent if probe is not None and not probe.error else None
     verdict = "undetermined"
     if key.change in (RESET, REWRITTEN, NOT_COUNTED):
         why = {
@@ -123,26 +124,35 @@ def counted(
         detail = f"the {name} {why[key.change]}" if key.change in why else "the rule that decides has no counter"
     elif key.change == STILL:
         detail = f"{name}{scope} did not move {span}"
-        if own and observation is None:
-            detail += f", {_packets(own)} of this flow notwithstanding"
+        if sent and traced is None:
+            detail += f", though {_number(sent, 'probe packet')} went out"
             findings.append(_dissent(explanation, detail))
     else:
-        detail, verdict = _weighed(explanation, key, own, f"{name}{scope} +{key.packets} {span}")
+        detail, verdict = _weighed(explanation, key, traced, sent, f"{name}{scope} +{key.packets} {span}")
     detail += _hypothetical(moves)
     return Witness(verdict, node, detail, watched.ended), findings
 
 
-def _weighed(explanation: FlowExplanation, key: Movement, own: int | None, text: str) -> tuple[str, str]:
-    """Whether a rise fits this flow alone, and what it then shows."""
+def _weighed(
+    explanation: FlowExplanation, key: Movement, traced: int | None, sent: int | None, text: str
+) -> tuple[str, str]:
+    """Whether a rise fits this flow alone, and what it then shows.
+
+    Packets that were traced to the rule are in its counter for certain; probes that were only sent may have met another
+    rule, so their number has to fit exactly.
+    """
+    own = sent if traced is None else traced
     if own is None:
         return f"{text}: by this flow or by others that meet the rule, --probe or --observe tells", "undetermined"
     if not own:
         return f"{text}, none of it by packets of this flow", "undetermined"
-    if key.packets > own:
-        return f"{text}: {_packets(own)} of this flow, {key.packets - own} of others", explanation.verdict
     if key.packets < own:
-        return f"{text}, fewer than the {own} packets of this flow", "undetermined"
-    return text, explanation.verdict
+        return f"{text}, fewer than the {_number(own, 'packet')} of this flow", "undetermined"
+    if key.packets == own:
+        return text, explanation.verdict
+    if traced is None:
+        return f"{text}: others meet the rule, too, as {_number(own, 'probe packet')} went out", "undetermined"
+    return f"{text}: {_number(own, 'packet')} of this flow, {key.packets - own} of others", explanation.verdict
 
 
 def _deciding(explanation: FlowExplanation, node: str, moves: Sequence[Movement]) -> Movement | None:
@@ -201,8 +211,8 @@ def _dissent(explanation: FlowExplanation, detail: str) -> Finding:
     )
 
 
-def _packets(number: int) -> str:
-    return "1 packet" if number == 1 else f"{number} packets"
+def _number(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
 def _steps_by_place(explanation: FlowExplanation, node: str) -> dict[RulePlace, Step]:

@@ -20,7 +20,7 @@ OPEN = "undetermined"
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class Gathered:
     """What was gathered on one node; None for what was not asked for.
 
     ``interfaces`` names the node's interfaces by index, ``name`` a rule that a packet met. ``not_observed`` says why
@@ -36,26 +36,26 @@ class Testimony:
     not_observed: str = ""
 
 
-def with_witnesses(explanation: FlowExplanation, testimony: Testimony) -> FlowExplanation:
+def with_witnesses(explanation: FlowExplanation, gathered: Gathered) -> FlowExplanation:
     """The explanation with the witnesses ``counted`` and ``observed`` and what follows from all three.
 
     The verdict stays the predicted one: a dissent is a finding.
     """
     witnesses = dict(explanation.witnesses)
     findings = list(explanation.findings)
-    observation, probe = testimony.observation, testimony.probe
-    if testimony.watched is not None:
-        witnesses["counted"], found = counted(explanation, testimony.node, testimony.watched, observation, probe)
+    observation, probe = gathered.observation, gathered.probe
+    if gathered.watched is not None:
+        witnesses["counted"], found = counted(explanation, gathered.node, gathered.watched, observation, probe)
         findings.extend(found)
-    if testimony.not_observed:
-        findings.append(Finding("not-observed", "warning", testimony.not_observed))
+    if gathered.not_observed:
+        findings.append(Finding("not-observed", "warning", gathered.not_observed))
     if probe is not None and probe.error:
         findings.append(Finding("not-probed", "warning", f"no probe packet was sent: {probe.error}"))
     if observation is not None or (probe is not None and not probe.error):
-        told = Observed(explanation, testimony.node, dict(testimony.interfaces), testimony.name, observation, probe)
+        told = Observed(explanation, gathered.node, dict(gathered.interfaces), gathered.name, observation, probe)
         witnesses["observed"] = told.witness()
-        findings.extend(_gaps(observation, testimony.node))
-        findings.extend(_dissent(explanation, witnesses["observed"], testimony))
+        findings.extend(_gaps(observation, gathered.node))
+        findings.extend(_dissent(explanation, witnesses["observed"], gathered))
         findings.extend(_unconfirmed(explanation, witnesses["observed"]))
     findings.extend(_agreement(explanation, witnesses, findings))
     return replace(explanation, witnesses=witnesses, findings=tuple(dict.fromkeys(findings)))
@@ -74,7 +74,7 @@ def _gaps(observation: Observation | None, node: str) -> list[Finding]:
     ]
 
 
-def _dissent(explanation: FlowExplanation, observed: Witness, testimony: Testimony) -> list[Finding]:
+def _dissent(explanation: FlowExplanation, observed: Witness, gathered: Gathered) -> list[Finding]:
     """The packets fared otherwise than predicted."""
     if OPEN in (observed.verdict, explanation.verdict) or observed.verdict == explanation.verdict:
         return []
@@ -84,7 +84,7 @@ def _dissent(explanation: FlowExplanation, observed: Witness, testimony: Testimo
             "kernel limits how many it sends"
         )
         return [Finding("refusal-not-seen", "info", message)]
-    likely = _likely_reason(observed, testimony)
+    likely = _likely_reason(observed, gathered)
     return [
         Finding(
             "witness-dissents",
@@ -95,9 +95,9 @@ def _dissent(explanation: FlowExplanation, observed: Witness, testimony: Testimo
     ]
 
 
-def _likely_reason(observed: Witness, testimony: Testimony) -> str:
-    observation = testimony.observation
-    requests = asked(observation, testimony.probe) if observation is not None else []
+def _likely_reason(observed: Witness, gathered: Gathered) -> str:
+    observation = gathered.observation
+    requests = asked(observation, gathered.probe) if observation is not None else []
     if requests and not any(opens(packet) for packet in requests):
         return "the packets are of a connection that conntrack knows already, which policy is not asked about again"
     if observation is None and observed.verdict == "denied":
@@ -125,10 +125,14 @@ def _agreement(
     others = {name: w.verdict for name, w in witnesses.items() if name != "predicted" and w.verdict != OPEN}
     if not others:
         return []
-    names = " and ".join(others)
     if explanation.verdict == OPEN:
         return [
             Finding("settled-by-packets", "info", f"the prediction is open; {name}, packets of the flow were {verdict}")
             for name, verdict in others.items()
         ]
-    return [Finding("witnesses-agree", "info", f"predicted and {names} agree: {explanation.verdict}")]
+    *names, last = others
+    return [
+        Finding(
+            "witnesses-agree", "info", f"{', '.join(['predicted', *names])} and {last} agree: {explanation.verdict}"
+        )
+    ]

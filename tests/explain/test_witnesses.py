@@ -1,0 +1,132 @@
+"""The three witnesses together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from calico_debug.explain.document import to_document
+from calico_debug.explain.witnesses import Gathered, with_witnesses
+from calico_debug.model.explanation import FINDINGS, FlowExplanation, Witness
+from calico_debug.model.observation import TracedPacket
+from tests.explain.observations import (
+    ACK,
+    ALLOWED,
+    ANSWER,
+    BEHIND,
+    DENIED,
+    DROP,
+    DROPPED,
+    LOST,
+    NODE,
+    PASSED,
+    SENT,
+    observation,
+    probes,
+    watched,
+)
+from tests.explain.test_document import SCHEMA
+
+QUIET = {PASSED: 10, DROP: 5, BEHIND: 1}
+NOTHING = Gathered(NODE, {2: "cali2"}, lambda packet, event: f"rule {event.handle}")
+ALONE = watched(QUIET, {**QUIET, PASSED: 11, DROP: 6})
+
+
+def codes(found: FlowExplanation) -> list[str]:
+    """Codes of findings, all of them known, in a document that the schema allows."""
+    Draft202012Validator(SCHEMA).validate(to_document(found))
+    assert {finding.code for finding in found.findings} <= set(FINDINGS)
+    return [finding.code for finding in found.findings]
+
+
+def message(found: FlowExplanation, code: str) -> str:
+    (one,) = [finding for finding in found.findings if finding.code == code]
+    return one.message
+
+
+def test_nothing_asked_changes_nothing() -> None:
+    assert with_witnesses(DENIED, NOTHING) == DENIED
+
+
+def test_all_three_agree() -> None:
+    gathered = replace(NOTHING, watched=ALONE, observation=observation(DROPPED), probe=probes(1))
+    found = with_witnesses(DENIED, gathered)
+    assert [(name, witness.verdict) for name, witness in found.witnesses.items()] == [
+        ("predicted", "denied"),
+        ("counted", "denied"),
+        ("observed", "denied"),
+    ]
+    assert codes(found) == ["witnesses-agree"]
+    assert message(found, "witnesses-agree") == "predicted, counted and observed agree: denied"
+
+
+def test_allowed_with_nothing_observed_is_not_confirmed() -> None:
+    found = with_witnesses(ALLOWED, replace(NOTHING, observation=observation()))
+    assert codes(found) == ["not-confirmed"]
+    assert found.verdict == "allowed"
+
+
+def test_denied_with_nothing_observed_is_just_open() -> None:
+    assert codes(with_witnesses(DENIED, replace(NOTHING, observation=observation()))) == []
+
+
+@pytest.mark.parametrize(
+    ("explanation", "packet", "reason"),
+    [
+        (ALLOWED, DROPPED, "the rules may have changed"),
+        (ALLOWED, LOST, "something outside nftables"),
+        (DENIED, replace(SENT, headers=ACK), "conntrack knows already"),
+        (DENIED, SENT, "the rules may have changed"),
+    ],
+)
+def test_a_dissent_has_a_likely_reason(explanation: FlowExplanation, packet: TracedPacket, reason: str) -> None:
+    found = with_witnesses(explanation, replace(NOTHING, observation=observation(packet, ANSWER)))
+    assert codes(found) == ["witness-dissents"]
+    assert found.verdict == explanation.verdict
+    assert reason in message(found, "witness-dissents")
+
+
+def test_silence_where_allowed_was_predicted() -> None:
+    found = with_witnesses(ALLOWED, replace(NOTHING, probe=probes(2)))
+    assert codes(found) == ["witness-dissents"]
+    assert "the destination may be down" in message(found, "witness-dissents")
+
+
+def test_a_refusal_that_the_kernel_held_back_is_no_dissent() -> None:
+    found = with_witnesses(replace(DENIED, verdict="rejected"), replace(NOTHING, observation=observation(LOST)))
+    assert codes(found) == ["refusal-not-seen"]
+
+
+def test_packets_settle_what_the_prediction_leaves_open() -> None:
+    explanation = replace(
+        ALLOWED, verdict="undetermined", witnesses={"predicted": Witness("undetermined", NODE, "predicted")}
+    )
+    found = with_witnesses(explanation, replace(NOTHING, observation=observation(SENT, ANSWER)))
+    assert codes(found) == ["settled-by-packets"]
+    assert found.verdict == "undetermined"
+
+
+def test_a_counter_dissents_alone() -> None:
+    found = with_witnesses(DENIED, replace(NOTHING, watched=watched(QUIET, QUIET), probe=probes(2)))
+    assert codes(found) == ["witness-dissents"]
+    assert "--observe shows" in message(found, "witness-dissents")
+
+
+def test_gaps_are_told() -> None:
+    found = with_witnesses(DENIED, replace(NOTHING, observation=observation(DROPPED, lost=True)))
+    assert "observation-incomplete" in codes(found)
+
+
+def test_what_could_not_be_done_is_told() -> None:
+    gathered = replace(NOTHING, probe=probes(0, error="it starts elsewhere"), not_observed="legacy")
+    found = with_witnesses(DENIED, gathered)
+    assert codes(found) == ["not-observed", "not-probed"]
+    assert list(found.witnesses) == ["predicted"]
+
+
+def test_findings_of_the_prediction_stay() -> None:
+    before = with_witnesses(DENIED, replace(NOTHING, not_observed="x"))
+    after = with_witnesses(before, replace(NOTHING, watched=ALONE, probe=probes(1)))
+    assert codes(after) == ["not-observed", "witnesses-agree"]
