@@ -30,7 +30,7 @@ from tests.explain.observations import (
 from tests.explain.test_document import SCHEMA
 
 QUIET = {PASSED: 10, DROP: 5, BEHIND: 1}
-NOTHING = Gathered(NODE, {2: "cali2"}, lambda packet, event: f"rule {event.handle}")
+NOTHING = Gathered(NODE, {2: "cali2"}, lambda _, event: f"rule {event.handle}")
 ALONE = watched(QUIET, {**QUIET, PASSED: 11, DROP: 6})
 
 
