@@ -36,7 +36,7 @@ def gather(node: NodeEvidence, explanation: FlowExplanation, wanted: Wanted, nam
     """
     state = NodeState(node)
     interfaces = {index: link.name for index, link in state.interfaces_by_index.items()}
-    flows = flow_tuples(explanation)
+    flows = flow_tuples(explanation, node.name)
     refusal = _no_trace(state, explanation) if wanted.observe is not None else ""
     watched: Watched | None = None
     observation: Observation | None = None
@@ -44,7 +44,7 @@ def gather(node: NodeEvidence, explanation: FlowExplanation, wanted: Wanted, nam
     with ExitStack() as stack:
         watch = None
         if wanted.watch is not None or wanted.probe:
-            watch = Watch(node, places(explanation, node.name))
+            watch = Watch(node, places(explanation, node.name), _program_interfaces(state, explanation))
         begun = time.monotonic()
         observer = None
         if wanted.observe is not None and not refusal:
@@ -62,6 +62,14 @@ def gather(node: NodeEvidence, explanation: FlowExplanation, wanted: Wanted, nam
     if observation is not None:
         observation = replace(observation, packets=_as_evidence(state, node.nftables, observation.packets))
     return Gathered(node.name, interfaces, name, watched, observation, report, refusal)
+
+
+def _program_interfaces(state: NodeState, explanation: FlowExplanation) -> tuple[str, ...]:
+    """The flow's interfaces on this node, where eBPF programs are at them."""
+    if state.dataplane != EBPF:
+        return ()
+    ends = (explanation.source, explanation.destination)
+    return tuple(dict.fromkeys(end.interface for end in ends if end.node == state.name and end.interface))
 
 
 def _no_trace(state: NodeState, explanation: FlowExplanation) -> str:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 SOL_NETLINK = 270
 NETLINK_ADD_MEMBERSHIP = 1
+SO_SNDBUFFORCE = 32
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
 NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x4, 0x200, 0x400
 """include/uapi/linux/netlink.h, netfilter/nfnetlink.h."""
@@ -49,6 +50,8 @@ MAX_PACKETS = 200
 """Packets after which an observer has seen enough."""
 BUFFER = 8 << 20
 """Bytes of events that the kernel may queue: a packet makes some 50 events of 200 bytes."""
+BATCH_BUFFER = 4 << 20
+"""Bytes of the transaction that makes the table: a flow takes 4 rules of 600 bytes."""
 
 
 class Observer:
@@ -156,6 +159,8 @@ def _make_table(name: str, flows: Sequence[FlowTuple], limits: Limits) -> socket
     try:
         owner.bind((0, 0))
         owner.settimeout(TIMEOUT)
+        for option in (SO_SNDBUFFORCE, SO_RCVBUFFORCE):
+            owner.setsockopt(socket.SOL_SOCKET, option, BATCH_BUFFER)
         version = flows[0].source.version
         messages = list(table_messages(name, version, flows, limits))
         batch = [_message(NFNL_MSG_BATCH_BEGIN, 0, 0, 0, b"", SUBSYSTEM_NFTABLES)]

@@ -107,8 +107,8 @@ def counted(
     findings = [_disturbed(move, node) for move in moves if move.change in (RESET, REWRITTEN)]
     key = _deciding(explanation, node, moves)
     if key is None:
-        verdict, detail = "undetermined", _without_decision(explanation, node, moves, watched)
-        return Witness(verdict, node, detail, watched.ended), findings
+        detail = _without_decision(explanation, node, moves, watched) + _drops(watched)
+        return Witness("undetermined", node, detail, watched.ended), findings
     stops = explanation.verdict in STOPS
     name = "drop counter of that rule" if stops else "counter of that rule"
     scope = ", which counts for the whole node," if key.place.rule_id else ""
@@ -129,7 +129,7 @@ def counted(
             findings.append(_dissent(explanation, detail))
     else:
         detail, verdict = _weighed(explanation, key, traced, sent, f"{name}{scope} +{key.packets} {span}")
-    detail += _hypothetical(moves)
+    detail += _hypothetical(moves) + _drops(watched)
     return Witness(verdict, node, detail, watched.ended), findings
 
 
@@ -181,6 +181,13 @@ def _hypothetical(moves: Iterable[Movement]) -> str:
     if not moved:
         return ""
     return "; beside the path " + ", ".join(f"{_called(move)} +{move.packets}" for move in moved)
+
+
+def _drops(watched: Watched) -> str:
+    """What the eBPF programs of the flow's interfaces dropped meanwhile, of whatever flow."""
+    rises = {place: after - watched.drops_before.get(place, 0) for place, after in watched.drops_after.items()}
+    told = [f"{interface} dropped {reason} +{rise}" for (interface, reason), rise in rises.items() if rise > 0]
+    return f"; of all flows {', '.join(told)}" if told else ""
 
 
 def _called(move: Movement) -> str:

@@ -24,19 +24,26 @@ Namer = Callable[["TracedPacket", "TraceEvent"], str]
 OPENED = frozenset({"syn-ack", "echo reply", "udp answer"})
 """Answers that only the destination gives."""
 REFUSAL = "reset"
+MOST_TUPLES = 128
+"""Of a service with more backends on one node, the others are not observed there."""
 _TCP_SYN, _TCP_ACK = 0x02, 0x10
 _SILENT_BY_NATURE = frozenset({17})
 """Protocols whose packets need no answer."""
 
 
-def flow_tuples(explanation: FlowExplanation) -> tuple[FlowTuple, ...]:
-    """The flow before translation, and behind it for each backend that the service may pick."""
+def flow_tuples(explanation: FlowExplanation, node: str) -> tuple[FlowTuple, ...]:
+    """The flow as it may come to a node: as it was sent, and translated on another node to a backend on this one.
+
+    What is translated on the node itself is followed by the connection's original direction.
+    """
     protocol = explanation.protocol
     number = PROTOCOL_NUMBERS.get(protocol, int(protocol) if protocol.isdigit() else 0)
     source, port = ip_address(explanation.source.ip), explanation.source.port
     targets = [(explanation.destination.ip, explanation.destination.port)]
-    targets += [(backend.ip, backend.port) for backend in explanation.backends]
-    return tuple(dict.fromkeys(FlowTuple(number, source, ip_address(ip), port, to) for ip, to in targets))
+    if explanation.source.node != node:
+        targets += [(backend.ip, backend.port) for backend in explanation.backends if backend.node in (node, "")]
+    found = dict.fromkeys(FlowTuple(number, source, ip_address(ip), port, to) for ip, to in targets)
+    return tuple(found)[:MOST_TUPLES]
 
 
 def rejects(explanation: FlowExplanation, event: TraceEvent) -> bool | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -132,13 +132,19 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Counters at two times, RFC 3339 UTC, ``seconds`` apart. A place without a counter is in neither."""
+    """Counters at two times, RFC 3339 UTC, ``seconds`` apart. A place without a counter is in neither.
+
+    ``drops_before`` and ``drops_after`` are what the eBPF programs of the flow's interfaces dropped, by interface and
+    reason; no interface elsewhere.
+    """
 
     before: Mapping[RulePlace, Reading]
     after: Mapping[RulePlace, Reading]
     started: str
     ended: str
     seconds: float
+    drops_before: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    drops_after: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

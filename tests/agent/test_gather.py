@@ -198,7 +198,7 @@ def test_observed_without_a_probe_is_what_others_send(lab: Lab) -> None:
         asked = tracer()
         explanation = asked.trace(question(lab, case))
         quiet = asked.witness(explanation, Wanted(observe=0.1))
-        with Observer(flow_tuples(explanation)) as observer:
+        with Observer(flow_tuples(explanation, "node1")) as observer:
             assert lab.send(lab.flow("red/cli1", "red/web1", "tcp", 80)).verdict == "allowed"
             seen = observer.finish()
     assert quiet.witnesses["observed"].verdict == "undetermined"

@@ -140,7 +140,11 @@ def test_two_observers_at_once(lab: Lab) -> None:
         denied = tracer.trace(question(lab))
         web = lab.topology.address("red/web1")
         allowed = tracer.trace(Question(lab.topology.address("red/cli1"), f"{web}:80", "tcp"))
-        one, two, same = Observer(flow_tuples(denied)), Observer(flow_tuples(allowed)), Observer(flow_tuples(denied))
+        one, two, same = (
+            Observer(flow_tuples(denied, "node1")),
+            Observer(flow_tuples(allowed, "node1")),
+            Observer(flow_tuples(denied, "node1")),
+        )
         with one, two:
             while_observed = EvidenceTracer(LiveSource("node1")).trace(question(lab))
             with same:
@@ -163,7 +167,7 @@ def test_nobody_else_may_change_the_table(lab: Lab) -> None:
     node = lab.namespace("node1")
     with namespaces.entered(node):
         tracer = EvidenceTracer(LiveSource("node1"))
-        with Observer(flow_tuples(tracer.trace(question(lab)))) as observer:
+        with Observer(flow_tuples(tracer.trace(question(lab)), "node1")) as observer:
             with pytest.raises(namespaces.LabError, match="not permitted"):
                 namespaces.nft(node, f"delete table ip {observer.table}")
             with pytest.raises(namespaces.LabError, match="not permitted"):

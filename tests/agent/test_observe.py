@@ -14,6 +14,7 @@ from calico_debug.agent import observe as module
 from calico_debug.agent.observe import Observer
 from calico_debug.decode.nft_trace_table import Limits
 from calico_debug.errors import EvidenceError
+from calico_debug.explain.observed import MOST_TUPLES
 from calico_debug.model.observation import FlowTuple
 from tests.lab import namespaces
 
@@ -74,6 +75,15 @@ def test_it_ends_when_it_has_seen_enough(namespace: str) -> None:
         seen = observer.finish()
     assert seen.full
     assert 4 <= len(seen.packets) <= 8
+
+
+@pytest.mark.kernel
+def test_as_many_flows_as_a_service_may_have(namespace: str) -> None:
+    flows = [FlowTuple(17, LOOP, ip_address(f"127.0.0.{number + 2}"), None, 9) for number in range(MOST_TUPLES - 1)]
+    with namespaces.entered(namespace), Observer([FLOW, *flows]) as observer:
+        send(1)
+        seen = observer.finish()
+    assert [packet.ending for packet in seen.packets if not packet.reply] == ["sent", "delivered"]
 
 
 @pytest.mark.kernel

@@ -172,3 +172,12 @@ def test_a_rule_id_counts_for_the_whole_node() -> None:
 def test_readings_are_not_part_of_comparing() -> None:
     one, other = rule(DROP), replace(rule(DROP), statements=(Counter(99, 99), *rule(DROP).statements[1:]))
     assert one.statements == other.statements
+
+
+def test_drops_of_the_flow_s_interfaces_are_everybody_s() -> None:
+    seen = watched(QUIET, {**QUIET, DROP: 7})
+    before = {("cali1", "by policy"): 4, ("cali1", "malformed IP packets"): 2}
+    seen = replace(seen, drops_before=before, drops_after={**before, ("cali1", "by policy"): 6})
+    assert say(DENIED, seen, None, probes(2))[1].endswith("+2 in 3 s; of all flows cali1 dropped by policy +2")
+    without = replace(DENIED, decision=None)
+    assert say(without, seen, None, probes(2))[1].endswith("of all flows cali1 dropped by policy +2")

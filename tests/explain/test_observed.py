@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from calico_debug.explain.observed import Observed, asked, event_place, flow_tuples, opens, rejects
+from calico_debug.explain.observed import MOST_TUPLES, Observed, asked, event_place, flow_tuples, opens, rejects
 from calico_debug.model.explanation import BackendOutcome, FlowEnd, FlowExplanation
 from calico_debug.model.observation import FlowTuple, Observation, ProbeReport, TracedPacket, TraceEvent
 from tests.explain.observations import (
@@ -55,12 +55,17 @@ def test_tuples_before_and_behind_translation() -> None:
     service = replace(DENIED, destination=FlowEnd("10.96.0.1", 80), backends=backends)
     virtual = FlowTuple(6, CLIENT, ip_address("10.96.0.1"), None, 80)
     behind = FlowTuple(6, CLIENT, ip_address("10.244.2.2"), None, 8080)
-    assert flow_tuples(service) == (virtual, behind)
+    assert flow_tuples(service, NODE) == (virtual,)
+    assert flow_tuples(service, "node2") == (virtual, behind)
+    elsewhere = replace(service, backends=(replace(backends[0], node="node3"),))
+    assert flow_tuples(elsewhere, "node2") == (virtual,)
+    many = replace(service, backends=tuple(BackendOutcome(f"10.244.3.{n}", 80, "allowed") for n in range(200)))
+    assert len(flow_tuples(many, "node2")) == MOST_TUPLES
 
 
 @pytest.mark.parametrize(("protocol", "number"), [("tcp", 6), ("icmpv6", 58), ("47", 47)])
 def test_protocols(protocol: str, number: int) -> None:
-    assert flow_tuples(replace(DENIED, protocol=protocol))[0].protocol == number
+    assert flow_tuples(replace(DENIED, protocol=protocol), NODE)[0].protocol == number
 
 
 def test_probes_are_told_from_other_connections_and_from_what_closes_them() -> None:
