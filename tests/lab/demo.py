@@ -106,6 +106,8 @@ def live() -> int:
         print(f"\nThe same on a live node: rules read from the kernel of {node.name}, only those on the path")  # noqa: T201
         with namespaces.entered(lab.namespace(node.name)):
             explain("--node", node.name, "--from", client, "--to", f"{web}:80")
+            print("\nThree witnesses: predicted, counted, and a packet sent and followed from rule to rule")  # noqa: T201
+            explain("--node", node.name, "--from", client, "--to", f"{web}:443", "--probe", "--observe", "0.5")
     return 1 if disagreements else 0
 
 
