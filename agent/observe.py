@@ -50,6 +50,10 @@ MAX_PACKETS = 200
 """Packets after which an observer has seen enough."""
 BUFFER = 8 << 20
 """Bytes of events that the kernel may queue: a packet makes some 50 events of 200 bytes."""
+SETTLE = 0.05
+"""Seconds after which a packet that nothing more is heard of is gone: a node takes microseconds for one."""
+DRAIN = 1.0
+"""Seconds of reading at the end: others may trace packets without end."""
 BATCH_BUFFER = 4 << 20
 """Bytes of the transaction that makes the table: a flow takes 4 rules of 600 bytes."""
 
@@ -106,11 +110,15 @@ class Observer:
             self._take()
 
     def finish(self) -> Observation:
-        """Take what the kernel has queued, and give everything seen."""
+        """Take what the kernel has queued, and give everything seen.
+
+        A packet that is on its way at the end is no lost one: of those without an end, only old ones count.
+        """
         assert self._listener is not None
-        while not self._full and select.select([self._listener], [], [], 0)[0]:
+        end = time.monotonic() + DRAIN
+        while not self._full and time.monotonic() < end and select.select([self._listener], [], [], SETTLE)[0]:
             self._take()
-        packets = self._assembler.finish()
+        packets = self._assembler.finish(time.monotonic() - SETTLE / 2)
         limited = self._full or len(packets) >= self._limits.burst
         return Observation(packets, self._started, now(), self._lost, limited)
 
@@ -131,7 +139,7 @@ class Observer:
             except (ValueError, KeyError, IndexError):
                 self._lost = True
                 continue
-            self._assembler.add(event)
+            self._assembler.add(event, time.monotonic())
         if self._assembler.seen >= self._most:
             self._full = True
 

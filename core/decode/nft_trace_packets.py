@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ class _Open:
     met: set[str] = field(default_factory=set)
     headers: Headers | None = None
     output_index: int | None = None
+    last: float = 0.0
 
 
 class Assembler:
@@ -44,8 +46,8 @@ class Assembler:
         """Packets of ours that have come to their end."""
         return len(self._done)
 
-    def add(self, event: TraceEvent) -> None:
-        """Take one event."""
+    def add(self, event: TraceEvent, at: float = 0.0) -> None:
+        """Take one event, read ``at`` a time of the caller's clock."""
         ours = event.table == self._table
         if not ours and event.table.startswith(PREFIX):
             return
@@ -57,6 +59,7 @@ class Assembler:
             if len(self._open) >= MOST_OPEN:
                 self._end(next(iter(self._open)))
             packet = self._open[event.packet] = _Open()
+        packet.last = at
         if event.headers is not None and packet.headers is None:
             packet.headers = event.headers
         packet.reply = packet.reply or event.direction == "reply"
@@ -68,9 +71,9 @@ class Assembler:
         if event.verdict == "drop" and event.kind != "return":
             self._end(event.packet)
 
-    def finish(self) -> tuple[TracedPacket, ...]:
-        """End what is still open, and give every packet of ours."""
-        for number in list(self._open):
+    def finish(self, before: float = math.inf) -> tuple[TracedPacket, ...]:
+        """End what is still open and was last heard of ``before`` a time, and give every packet of ours."""
+        for number in [number for number, packet in self._open.items() if packet.last < before]:
             self._end(number)
         return tuple(self._done)
 

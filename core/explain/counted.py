@@ -124,13 +124,20 @@ def counted(
         detail = f"the {name} {why[key.change]}" if key.change in why else "the rule that decides has no counter"
     elif key.change == STILL:
         detail = f"{name}{scope} did not move {span}"
-        if sent and traced is None:
+        if sent and traced is None and _has_other_deciders(explanation):
+            detail += ", as another rule may decide for another backend or port"
+        elif sent and traced is None:
             detail += f", though {_number(sent, 'probe packet')} went out"
             findings.append(_dissent(explanation, detail))
     else:
         detail, verdict = _weighed(explanation, key, traced, sent, f"{name}{scope} +{key.packets} {span}")
     detail += _hypothetical(moves) + _drops(watched)
     return Witness(verdict, node, detail, watched.ended), findings
+
+
+def _has_other_deciders(explanation: FlowExplanation) -> bool:
+    """Whether the rule of the decision is one of several that may decide."""
+    return len(explanation.backends) > 1 or any(finding.code == "depends-on" for finding in explanation.findings)
 
 
 def _weighed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -217,3 +217,19 @@ def test_a_flow_of_another_node_is_not_probed(lab: Lab) -> None:
     (finding,) = [finding for finding in found.findings if finding.code == "not-probed"]
     assert "outside of the cluster" in finding.message
     assert "observed" not in found.witnesses
+
+
+def test_rules_that_copy_packets_to_flow_logs_are_not_counted_twice() -> None:
+    if reason := namespaces.supported():
+        pytest.skip(reason)
+    with Lab() as logging:
+        logging.program(replace(MODEL, felix=replace(MODEL.felix, flow_logs=True)))
+        listed = namespaces.run(logging.namespace("node1"), ["nft", "list", "table", "ip", "calico"])
+        assert "log prefix" in listed
+        for name in ("policy", "end of tier", "allowed"):
+            case = CASES[name]
+            found = ask(logging, case)
+            counted, observed = found.witnesses["counted"], found.witnesses["observed"]
+            assert (counted.verdict, observed.verdict) == (case.verdict, case.verdict)
+            assert counted.detail.count("+") == 1
+            assert f"+{case.rose} in" in counted.detail

@@ -123,6 +123,16 @@ def test_packets_at_once_are_kept_apart() -> None:
     assert (first.drop and first.drop.handle, second.drop and second.drop.handle) == (1, 2)
 
 
+def test_a_packet_on_its_way_is_no_lost_one() -> None:
+    assembler = Assembler(OURS)
+    assembler.add(own("first-prerouting", 1), 1.0)
+    assembler.add(own("first-prerouting", 2), 2.0)
+    assembler.add(rule(1, 1), 5.0)
+    assembler.add(own("first-prerouting", 3), 1.0)
+    assembler.add(rule(1, 3, "drop"), 9.0)
+    assert [packet.ending for packet in assembler.finish(before=5.0)] == ["dropped", "lost"]
+
+
 def test_the_number_of_open_packets_is_bounded() -> None:
     assembler = Assembler(OURS)
     for packet in range(MOST_OPEN + 3):

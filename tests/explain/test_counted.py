@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from calico_debug.explain.counted import counted, movements, place_of, places
-from calico_debug.model.explanation import Evidence, FlowExplanation
+from calico_debug.model.explanation import BackendOutcome, Evidence, Finding, FlowExplanation
 from calico_debug.model.nft import Counter, Log
 from calico_debug.model.observation import Observation, ProbeReport, Reading, RulePlace, Watched
 from tests.explain.observations import (
@@ -103,6 +103,15 @@ def test_a_counter_that_stands_still_contradicts_probes() -> None:
     assert (verdict, codes) == ("undetermined", {"witness-dissents"})
     assert detail == "drop counter of that rule did not move in 3 s, though 2 probe packets went out"
     assert say(DENIED, watched(QUIET, QUIET))[2] == set()
+
+
+def test_another_backend_may_have_another_rule() -> None:
+    backends = (BackendOutcome("10.0.0.1", 80, "denied"), BackendOutcome("10.0.0.2", 80, "denied"))
+    open_question = (Finding("depends-on", "info", "the source port was not given"),)
+    for several in (replace(DENIED, backends=backends), replace(DENIED, findings=open_question)):
+        verdict, detail, codes = say(several, watched(QUIET, QUIET), None, probes(2))
+        assert (verdict, codes) == ("undetermined", set())
+        assert "another rule may decide" in detail
 
 
 def test_a_counter_that_was_reset() -> None:
