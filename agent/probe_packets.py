@@ -21,8 +21,7 @@ from typing import Any
 
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
-ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
-"""include/uapi/linux/sched.h, prctl.h, if_ether.h."""
+"""include/uapi/linux/sched.h, prctl.h."""
 
 MARK_ID = 0xCDB6
 """IPv4 identification of probes, by which a capture tells them apart."""
@@ -77,9 +76,11 @@ class Prober:
         self._sequence = secrets.randbits(32)
         self._token = PAYLOAD + secrets.token_hex(8).encode()
         self._sender = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        kind = ETH_P_IPV6 if self._six else ETH_P_IP
-        self._receiver = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(kind))
-        self._receiver.setblocking(False)
+        # Sockets of the IP layer get what comes through the rules, with translated addresses put back.
+        protocols = dict.fromkeys((self._protocol, ICMPV6 if self._six else ICMP))
+        self._receivers = [socket.socket(family, socket.SOCK_RAW, protocol) for protocol in protocols]
+        for receiver in self._receivers:
+            receiver.setblocking(False)
 
     def run(self) -> dict[str, Any]:
         """Send, wait, send again where nothing answers, and tell."""
@@ -130,20 +131,24 @@ class Prober:
     def _listen(self, seconds: float) -> list[tuple[str, str]]:
         end = time.monotonic() + seconds
         for _ in range(_MOST_READ):
-            left = end - time.monotonic()
-            if left <= 0 or not select.select([self._receiver], [], [], left)[0]:
+            ready = select.select(self._receivers, [], [], max(0.0, end - time.monotonic()))[0]
+            if not ready:
                 break
-            data, address = self._receiver.recvfrom(65535)
-            if address[2] == socket.PACKET_OUTGOING:
-                continue
-            if (answer := self._answer(data)) is not None:
+            data, address = ready[0].recvfrom(65535)
+            if (answer := self._answer(self._whole(data, address[0], ready[0].proto))) is not None:
                 return [answer]
         return []
 
-    def _answer(self, data: bytes) -> tuple[str, str] | None:
+    def _whole(self, data: bytes, sender: str, protocol: int) -> Any:
+        """The packet with its header, which the kernel leaves out for IPv6."""
+        if not self._six:
+            return self._inet.IP(data)
+        head = self._inet6.IPv6(src=sender, dst=self._source, nh=protocol, plen=len(data))
+        return self._inet6.IPv6(bytes(head) + data)
+
+    def _answer(self, packet: Any) -> tuple[str, str] | None:
         """What a packet answers to the probe, and who; None for any other."""
         inet, inet6 = self._inet, self._inet6
-        packet = (inet6.IPv6 if self._six else inet.IP)(data)
         error = self._error(packet)
         if error is not None:
             return error, packet.src

@@ -204,6 +204,8 @@ class Observed:
             return "denied", f"; its answer dropped by {self._name(dropped, dropped.drop)}"
         through = any(packet.ending in ("sent", "delivered") for packet in replies)
         words = self._answer_words()
+        if through and self._probe is not None and not self._probe.answers:
+            return "undetermined", f", answers seen on {self._node}, none of which came to the sender"
         if through:
             return "allowed", words or ", answers seen"
         if self._probe is not None and any(answer in OPENED for answer in self._probe.answers):

@@ -233,3 +233,12 @@ def test_rules_that_copy_packets_to_flow_logs_are_not_counted_twice() -> None:
             assert (counted.verdict, observed.verdict) == (case.verdict, case.verdict)
             assert counted.detail.count("+") == 1
             assert f"+{case.rose} in" in counted.detail
+
+
+def test_answers_to_the_node_are_seen_with_translation_undone(lab: Lab) -> None:
+    """The service's backend is on the other node, where the walk of one node alone cannot follow."""
+    found = ask(lab, Case("node1", "10.96.1.1", "undetermined", ""))
+    assert found.verdict == "undetermined"
+    assert found.witnesses["observed"].verdict == "allowed"
+    assert "answer syn-ack from 10.96.1.1" in found.witnesses["observed"].detail
+    assert "settled-by-packets" in codes(found)

@@ -120,6 +120,12 @@ def test_sent_to_the_pod_and_answered() -> None:
     assert (verdict, detail) == ("allowed", f"probe packet sent out of cali2, answer syn-ack from {SERVER}")
 
 
+def test_an_answer_that_does_not_come_to_the_sender() -> None:
+    verdict, detail = say(ALLOWED, observation(SENT, ANSWER), probes(2))
+    assert verdict == "undetermined"
+    assert detail.endswith("answers seen on node1, none of which came to the sender")
+
+
 def test_sent_to_the_pod_is_allowed_without_an_answer() -> None:
     assert say(ALLOWED, observation(SENT)) == ("allowed", "packet sent out of cali2, no answer seen")
 
