@@ -30,6 +30,9 @@ PROBES = 2
 _STARTING = 15.0
 """Seconds more until the process counts as stuck: importing scapy takes one, and much more on a busy node."""
 
+NO_CACHE = {"XDG_CACHE_HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull}
+"""scapy writes what it has read of its tables into the user's cache; here nothing is left on the node."""
+
 PROCESS_ROOT = Path("/proc")
 NAMESPACES = (Path("/run/netns"), Path("/var/run/netns"))
 _MOST_CANDIDATES = 65536
@@ -81,6 +84,7 @@ def _ask(flow: FlowTuple, descriptor: int | None) -> dict[str, Any]:
             capture_output=True,
             timeout=SECONDS + _STARTING,
             check=False,
+            env={**os.environ, **NO_CACHE},
             pass_fds=() if descriptor is None else (descriptor,),
         )
     except (OSError, subprocess.TimeoutExpired) as error:

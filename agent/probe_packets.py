@@ -89,14 +89,13 @@ class Prober:
         for _ in range(self._most):
             try:
                 self._send(self._packet("S", self._sequence))
-                sent += 1
-            except PermissionError:
-                sent += 1  # a rule at the source's own output dropped it
             except OSError as error:
-                if error.errno not in _UNROUTABLE:
+                if error.errno in _UNROUTABLE:
+                    answers.append((f"not sent: {error.strerror}", self._source))
+                    break
+                if error.errno != errno.EPERM:  # which is what a rule at the source's own output answers
                     raise
-                answers.append((f"not sent: {error.strerror}", self._source))
-                break
+            sent += 1
             answers.extend(self._listen(self._wait / self._most))
             if answers:
                 break

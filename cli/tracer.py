@@ -52,12 +52,15 @@ class EvidenceTracer:
 
     def witness(self, explanation: FlowExplanation, wanted: Wanted) -> FlowExplanation:
         """The explanation with what counters and packets of the live node say. Raises `EvidenceError`."""
+        from calico_debug.agent.evidence import LiveNode
         from calico_debug.agent.gather import gather
         from calico_debug.explain.witnesses import with_witnesses
 
-        (name,) = self._engine.source.nodes()
-        node = self._engine.source.node(name)
-        return with_witnesses(explanation, gather(node, explanation, wanted, self._engine.rule_names(name)))
+        source = self._engine.source
+        node = next((each for name in source.nodes() if isinstance(each := source.node(name), LiveNode)), None)
+        if node is None:
+            raise EvidenceError(f"{source.origin} has no live node to watch: run on the node, without --bundle")
+        return with_witnesses(explanation, gather(node, explanation, wanted, self._engine.rule_names(node.name)))
 
 
 def open_tracer(place: Place, platform: str) -> EvidenceTracer:

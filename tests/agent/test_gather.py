@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import subprocess
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from calico_debug.agent.evidence import LiveSource
 from calico_debug.agent.observe import Observer
@@ -14,9 +19,10 @@ from calico_debug.cli.environment import Question
 from calico_debug.cli.tracer import EvidenceTracer
 from calico_debug.explain.counted import counted, places
 from calico_debug.explain.observed import flow_tuples
-from calico_debug.model.observation import Wanted
+from calico_debug.model.observation import FlowTuple, Wanted
+from tests.explain.test_document import SCHEMA
 from tests.lab import namespaces
-from tests.lab.demo import MODEL
+from tests.lab.demo import MODEL, PROGRAM
 from tests.lab.lab import Lab
 
 if TYPE_CHECKING:
@@ -33,6 +39,9 @@ add table ip admin
 add chain ip admin forward { type filter hook forward priority 10; }
 add rule ip admin forward tcp dport 443 tcp flags & (syn | ack) == syn counter drop
 add rule ip admin forward ip saddr 10.244.1.14 tcp sport 9001 tcp flags & (syn | ack) == syn | ack counter drop
+add chain ip admin output { type filter hook output priority 10; }
+add rule ip admin output tcp dport 4545 counter drop
+add rule ip admin output tcp dport 4546 counter reject
 """
 
 
@@ -70,6 +79,10 @@ CASES = {
     "a black hole": Case("blue/db1", "203.0.113.7", "denied", "lost behind prerouting", reason="no-route"),
     "answer": Case("red/web1", "blue/db1", "denied", "its answer dropped", port=9001, reason="not-calico", rose=2),
     "from the node": Case("node1", "red/web1", "allowed", "answer syn-ack", reason="host-to-own-pod"),
+    "own output": Case("node1", "red/web1", "denied", "dropped there", port=4545, reason="not-calico", rose=2),
+    "own output refuses": Case(
+        "node1", "red/web1", "rejected", "rejected there, answer icmp type 3", port=4546, reason="not-calico", rose=1
+    ),
     "no way from the node": Case("node1", "198.51.100.9", "denied", "not sent: No route", reason="no-route"),
 }
 
@@ -242,3 +255,33 @@ def test_answers_to_the_node_are_seen_with_translation_undone(lab: Lab) -> None:
     assert found.witnesses["observed"].verdict == "allowed"
     assert "answer syn-ack from 10.96.1.1" in found.witnesses["observed"].detail
     assert "settled-by-packets" in codes(found)
+
+
+def test_a_spoofed_source_is_seen_to_die(lab: Lab) -> None:
+    """Not by a probe, which has its place's own address: somebody in the pod makes such a packet."""
+    from scapy.layers.inet import IP, UDP
+
+    spoofed, web = "10.244.1.99", lab.topology.address("red/web1")
+    with namespaces.entered(lab.namespace("red/cli1")):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    flow = FlowTuple(17, ip_address(spoofed), ip_address(web), None, 53)
+    with sender, namespaces.entered(lab.namespace("node1")), Observer([flow]) as observer:
+        sender.sendto(bytes(IP(src=spoofed, dst=web) / UDP(sport=1, dport=53)), (web, 0))
+        (packet,) = observer.finish().packets
+    assert packet.drop is not None
+    assert packet.drop.chain == "raw-cali-PREROUTING"
+    assert packet.hooks == ()
+
+
+def test_the_command_itself(lab: Lab) -> None:
+    client, web = lab.topology.address("blue/db1"), lab.topology.address("red/web1")
+    asked = ("trace", "--node", "node1", "--from", client, "--to", f"{web}:53", "-p", "udp")
+    witnesses = ("--probe", "--observe", "0.2", "-o", "json", "--exit-code")
+    with namespaces.entered(lab.namespace("node1")):
+        done = subprocess.run([PROGRAM, *asked, *witnesses], capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (3, b"")
+    document = json.loads(done.stdout)
+    Draft202012Validator(SCHEMA).validate(document)
+    assert {name: witness["verdict"] for name, witness in document["witnesses"].items()} == dict.fromkeys(
+        ("predicted", "counted", "observed"), "denied"
+    )

@@ -68,7 +68,9 @@ def started(lab: Lab, folder: Path) -> int:
     if child == 0:
         try:
             os.setsid()
-            os.environ["TMPDIR"] = str(folder)
+            # What libraries write by the way goes where it is looked for.
+            for variable in ("HOME", "TMPDIR"):
+                os.environ[variable] = str(folder)
             os.chdir(folder)
             with namespaces.entered(lab.namespace("node1")):
                 tracer = EvidenceTracer(LiveSource("node1"))
@@ -125,11 +127,16 @@ def test_killed_at_hundreds_of_random_points(lab: Lab, tmp_path: Path) -> None:
     assert kill_many(lab, tmp_path, 300, seed=2) > 50
 
 
-def test_an_end_by_itself_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
+def test_an_end_by_itself_leaves_nothing(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HOME", "TMPDIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(variable, raising=False)
     before = state(lab, tmp_path)
     with namespaces.entered(lab.namespace("node1")):
         tracer = EvidenceTracer(LiveSource("node1"))
-        tracer.witness(tracer.trace(question(lab)), Wanted(observe=0.1))
+        found = tracer.witness(tracer.trace(question(lab)), Wanted(observe=0.1, probe=True))
+    assert found.witnesses["observed"].verdict == "denied"
     assert state(lab, tmp_path) == before
 
 
