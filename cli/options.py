@@ -112,8 +112,9 @@ _ATTRIBUTES = {
 
 
 def contradictions(given: Mapping[str, object]) -> None:
-    """Raise `UsageError` for options of ``given`` (as typed, by their names; None or False where silent) that contradict each
-    other.
+    """Raise `UsageError` for options of ``given`` that contradict each other.
+
+    ``given`` has what was typed by the options' names, None or False where the user was silent.
     """
     for conflict in CONFLICTS:
         first, second = given.get(conflict.first), given.get(conflict.second)
