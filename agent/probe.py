@@ -121,9 +121,16 @@ def namespace_behind(interface: str) -> int:
                     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 except OSError:
                     continue  # the process ended meanwhile
-                if kernel.get_netnsid(fd=descriptor)["nsid"] == wanted:
+                found = False
+                try:
+                    found = kernel.get_netnsid(fd=descriptor)["nsid"] == wanted
+                except NetlinkError:
+                    continue  # a name whose namespace is gone
+                finally:
+                    if not found:
+                        os.close(descriptor)
+                if found:
                     return descriptor
-                os.close(descriptor)
     except (NetlinkError, OSError, StopIteration) as error:
         raise EvidenceError(f"where {interface} leads to cannot be found ({error}); run as root on the node") from None
     raise EvidenceError(

@@ -156,6 +156,18 @@ def test_the_namespace_behind_an_interface(lab: Lab) -> None:
 
 
 @kernel
+def test_names_without_a_namespace_are_passed_over(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is left of a namespace that was deleted while its directory was read: a plain file."""
+    (tmp_path / "gone").touch()
+    monkeypatch.setattr(module, "NAMESPACES", (tmp_path, namespaces.NETNS_DIRECTORY))
+    monkeypatch.setattr(module, "PROCESS_ROOT", tmp_path)
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    with namespaces.entered(lab.namespace("node1")):
+        os.close(namespace_behind(pod(lab, "cli1").interface))
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+
+
+@kernel
 def test_a_namespace_that_nobody_shows(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "NAMESPACES", (tmp_path,))
     monkeypatch.setattr(module, "PROCESS_ROOT", tmp_path)
