@@ -176,6 +176,13 @@ class LiveBpfNode(LiveNode):
         """The kernel's maps."""
         return LiveMaps()
 
+    def close(self) -> None:
+        """Close the maps too."""
+        super().close()
+        opened = self.__dict__.pop("kernel_maps", None)
+        if opened is not None:
+            opened.close()
+
     def files(self) -> Sequence[str]:
         """See `NodeEvidence`; Felix's policy files are those there are now."""
         with suppress(OSError):

@@ -82,6 +82,12 @@ class LiveNode:
 
         return NftablesSocket()
 
+    def close(self) -> None:
+        """Close what was opened; it is opened anew when asked for again."""
+        opened = self.__dict__.pop("nftables", None)
+        if opened is not None:
+            opened.close()
+
     def files(self) -> Sequence[str]:
         """See `NodeEvidence`."""
         return tuple(NODE_COMMANDS)
@@ -217,6 +223,10 @@ class LiveSource:
     def origin(self) -> str:
         """See `EvidenceSource`."""
         return "this node" if self._cluster is None else f"this node and {self._cluster.origin}"
+
+    def close(self) -> None:
+        """Close what the node has open."""
+        self._node.close()
 
     def nodes(self) -> Sequence[str]:
         """See `EvidenceSource`."""

@@ -7,6 +7,7 @@ import click
 from calico_debug import __version__
 from calico_debug.cli.assertions import assertions
 from calico_debug.cli.bundle import bundle
+from calico_debug.cli.agent import agent
 from calico_debug.cli.chain import chain
 from calico_debug.cli.drift import drift
 from calico_debug.cli.dump import COMMANDS as LISTINGS
@@ -49,5 +50,6 @@ commands.add_command(chain)
 commands.add_command(assertions)
 commands.add_command(bundle)
 commands.add_command(drift)
+commands.add_command(agent)
 for command in (*POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

@@ -35,6 +35,7 @@ class Place:
     """Where evidence is looked for. ``bundle`` None means live, on this node; ``namespace`` completes bare names.
 
     ``kubeconfig`` and ``context`` name the cluster of a live node; None means what kubectl would take.
+    ``agent`` is the socket or URL of an agent to read through.
     """
 
     bundle: str | None = None
@@ -42,6 +43,7 @@ class Place:
     node: str | None = None
     kubeconfig: str | None = None
     context: str | None = None
+    agent: str | None = None
 
 
 class Tracer(Protocol):

@@ -49,6 +49,7 @@ class TraceOptions:
     node: str | None = None
     kubeconfig: str | None = None
     context: str | None = None
+    agent: str | None = None
     colour: str = "auto"
     watch: float | None = None
     observe: float | None = None
@@ -91,6 +92,8 @@ CONFLICTS = (
     Conflict("--bundle", "--node", "--node names the node that is read live: leave it out, a bundle names its nodes"),
     Conflict("--bundle", "--kubeconfig", "a bundle has the objects of its cluster: leave out --kubeconfig"),
     Conflict("--bundle", "--context", "a bundle has the objects of its cluster: leave out --context"),
+    Conflict("--agent", "--bundle", "evidence comes from one of them: leave out --bundle or --agent"),
+    Conflict("--agent", "--node", "an agent knows its node's name: leave out --node"),
 )
 """Every pair of options that cannot stand together; docs/cli.md has the same table."""
 
@@ -108,6 +111,7 @@ _ATTRIBUTES = {
     "--watch": "watch",
     "--observe": "observe",
     "--probe": "probe",
+    "--agent": "agent",
 }
 
 

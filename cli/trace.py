@@ -59,6 +59,7 @@ HELP = """Explain what happens to one flow, or to many.
 )
 @click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
 @cluster_options
+@click.option("--agent", metavar="SOCKET_OR_URL", help="Read a node through its agent (calico-debug agent).")
 @click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
 @click.option(
     "-o",
@@ -95,7 +96,9 @@ def trace(environment: Environment, /, **given: object) -> int:
     options = TraceOptions(**given)  # type: ignore[arg-type]
     check(options)
     style = Style(colour=environment.colour(options.colour), columns=environment.columns)
-    place = Place(options.bundle, options.namespace, options.node, options.kubeconfig, options.context)
+    place = Place(
+        options.bundle, options.namespace, options.node, options.kubeconfig, options.context, options.agent
+    )
     if options.flows is not None:
         from calico_debug.cli.flows import answer_flows
 

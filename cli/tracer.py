@@ -112,6 +112,10 @@ def _open(place: Place, platform: str, cluster: ClusterReader | None) -> Evidenc
         from calico_debug.evidence.bundle import open_bundle
 
         return open_bundle(place.bundle)
+    if place.agent is not None:
+        from calico_debug.cli.agent_source import AgentSource
+
+        return AgentSource(place.agent)
     if platform != "linux" and cluster is None:
         raise EvidenceError(
             f"only a Linux node can be read live, and this system is {platform}: name a recording with --bundle"

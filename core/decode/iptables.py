@@ -79,6 +79,11 @@ class SavedTables:
         place = (self.family, shown, chain)
         return tuple(decode_rule(line, number, place, saved.policies, sets) for number, line in enumerate(lines, 1))
 
+    def lines(self, table: str, chain: str) -> Sequence[str]:
+        """The lines of a chain's rules as they were printed, with their counters; () when there is no such chain."""
+        saved = self._tables.get(table)
+        return tuple(saved.lines.get(chain, ())) if saved is not None else ()
+
     # ------------------------------------------------------------------------------------------------------ internals
 
     def _read(self, text: str) -> None:

@@ -109,7 +109,7 @@ class Attributor:
         found = self.index.find(identity)
         ref = PolicyRef(identity.kind, identity.name, identity.namespace)
         tier = found.tier if found else identity.tier
-        indices = _indices(found, role.direction, FAMILY_NUMBERS.get(family, 4), groups)
+        indices = api_indices(found, role.direction, FAMILY_NUMBERS.get(family, 4), groups)
         return NamedPolicy(ref, role.direction, tier, found, groups, indices)
 
 
@@ -140,7 +140,7 @@ def _logged(groups: tuple[RuleGroup, ...]) -> tuple[int | None, ...]:
     return tuple(group.logged_index for group in groups)
 
 
-def _indices(
+def api_indices(
     found: PolicyObject | None, direction: str, family: int, groups: tuple[RuleGroup, ...]
 ) -> tuple[int | None, ...]:
     """The API's index of each group: written by flow logs, else by lining the object's rules up with the groups.

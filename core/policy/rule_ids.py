@@ -16,7 +16,7 @@ from typing import Final
 
 from calico_debug.model.bytecode import Section, SectionKind
 from calico_debug.model.cluster import PolicyObject
-from calico_debug.policy.identity import SHORT_KINDS
+from calico_debug.policy.identity import FELIX_KINDS, SHORT_KINDS
 
 PREFIX_LIMIT: Final = 63
 """Longer NFLOG prefixes are replaced by a digest (felix/rules/nflogprefix.go)."""
@@ -93,6 +93,22 @@ def named(
                             SectionKind.RULE, tier, kind, namespace, name, index, match_id=number, action=action
                         )
     return found
+
+
+def direction_of(section: Section) -> str:
+    """ "ingress" or "egress" as a section's id tells, "" when it was not computed from names (flow logs)."""
+    full_ids = [f"{section.namespace}/{section.name}" if section.namespace else section.name]
+    if section.owner != "Profile":
+        kind = FELIX_KINDS.get(section.owner, section.owner)
+        full_ids += _full_ids(PolicyObject(kind, section.namespace, section.name, section.tier, None, {}))
+    for direction in _DIRECTIONS:
+        if section.kind is SectionKind.END_OF_TIER:
+            found = [end_of_tier_id(section.tier, direction, action) for action in ("deny", "pass")]
+        else:
+            found = [n for one in full_ids for n, _ in _ids(section.owner, one, direction, section.index)]
+        if section.match_id in found:
+            return direction
+    return ""
 
 
 def _ids(kind: str, full_id: str, direction: str, index: int) -> Iterator[tuple[int, str]]:

@@ -1,0 +1,177 @@
+"""The agent as a WSGI application: finds the route, checks the body, bounds the work, turns errors into answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from http import HTTPStatus
+from itertools import chain
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING, Any
+
+from waitress.channel import ClientDisconnected
+
+from calico_debug.agent.guard import Guard, OutOfTime, RequestEnded
+from calico_debug.agent.routing import JSON, Answer, Request, Route, find, problems
+from calico_debug.errors import CalicoDebugError, MissingEvidence, UsageError
+from calico_debug.model.explanation import API_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = logging.getLogger("calico_debug.agent")
+
+LARGEST_BODY = 64 << 10
+"""Bytes of the largest request; questions are a few hundred."""
+REQUEST_SECONDS = 30.0
+"""Time for the answer to a request, until its last piece is made."""
+CONCURRENT = 4
+"""Requests that are worked on at once; light ones come on top."""
+
+PIECE = 1 << 20
+"""Bytes of an answer that are handed to its connection at once."""
+
+DISCONNECTED = "waitress.client_disconnected"
+
+REASONS: tuple[tuple[type[Exception], int, str], ...] = (
+    (UsageError, 400, "usage"),
+    (MissingEvidence, 404, "missing"),
+    (CalicoDebugError, 500, "evidence"),
+    (OutOfTime, 504, "timeout"),
+    (MemoryError, 503, "busy"),
+)
+"""What an exception is to the client: status and reason, the first that fits."""
+
+StartResponse = Callable[..., Any]
+
+
+class Application:
+    """Implements WSGI."""
+
+    def __init__(
+        self, routes: Sequence[Route], *, concurrent: int = CONCURRENT, seconds: float = REQUEST_SECONDS
+    ) -> None:
+        """Answer ``routes``; ``concurrent`` and ``seconds`` bound the work."""
+        self._routes = routes
+        self._slots = BoundedSemaphore(concurrent)
+        self._seconds = seconds
+
+    def __call__(self, environment: Mapping[str, Any], start: StartResponse) -> Iterable[bytes]:
+        """One request."""
+        method = environment["REQUEST_METHOD"]
+        path = environment["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        found = find(self._routes, "GET" if method == "HEAD" else method, path)
+        if isinstance(found, set):
+            if found:
+                return _send(start, _failure(405, "unknown-path", f"{path[:200]} answers {', '.join(sorted(found))}"))
+            return _send(start, _failure(404, "unknown-path", f"there is no {path[:200]}: see /v1/openapi.json"))
+        route, parameters = found
+        taken = not route.light
+        if taken and not self._slots.acquire(blocking=False):
+            return _send(start, _failure(503, "busy", "other requests are being answered: try again in a second"))
+        closing = ExitStack()
+        if taken:
+            closing.callback(self._slots.release)
+        try:
+            check = Guard(environment.get(DISCONNECTED, _never), self._seconds)
+            request = Request(parameters, _body(environment, route), check, closing)
+            answer = route.handler(request)
+            whole = answer.body[0] if isinstance(answer.body, list) else None
+            pieces = _slices(whole) if whole is not None else iter(answer.body)
+            first = next(pieces, b"")
+        except RequestEnded as ended:
+            closing.close()
+            raise ClientDisconnected from ended
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a line and the agent goes on
+            closing.close()
+            return _send(start, _failed(error, path))
+        headers = _headers(answer.content)
+        if whole is not None:
+            headers.append(("Content-Length", str(len(whole))))
+        start(_status(answer.status), headers)
+        return _Body(chain([first], pieces), _nothing if whole is not None else check, closing.close, path)
+
+
+class _Body:
+    """The pieces of an answer; the request's slot is given back when it is closed, which WSGI does in every case."""
+
+    def __init__(
+        self, pieces: Iterable[bytes], check: Callable[[], None], close: Callable[[], None], path: str
+    ) -> None:
+        self._pieces, self._check, self._close, self._path = pieces, check, close, path
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The pieces. When making one fails the connection is closed: the client sees that the end is missing."""
+        try:
+            for piece in self._pieces:
+                yield piece
+                self._check()
+        except Exception as error:
+            if not isinstance(error, RequestEnded | ClientDisconnected):
+                log.warning("%s: the answer ends early: %s", self._path, error)
+            raise ClientDisconnected from error
+
+    def close(self) -> None:
+        """Called once by the server."""
+        self._close()
+
+
+def _slices(whole: bytes) -> Iterator[bytes]:
+    """Pieces of a long answer, so that a slow client does not have all of it copied into its connection's buffer."""
+    return (whole[start : start + PIECE] for start in range(0, len(whole), PIECE))
+
+
+def _never() -> bool:
+    return False
+
+
+def _nothing() -> None:
+    return None
+
+
+def _body(environment: Mapping[str, Any], route: Route) -> Mapping[str, Any]:
+    if route.body is None:
+        return {}
+    data = environment["wsgi.input"].read(LARGEST_BODY + 1)
+    if len(data) > LARGEST_BODY:
+        raise UsageError(f"the body is larger than {LARGEST_BODY} bytes")
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        raise UsageError("the body is not JSON") from None
+    if trouble := problems(body, route.body):
+        raise UsageError(trouble)
+    assert isinstance(body, dict)
+    return body
+
+
+def _failed(error: Exception, path: str) -> Answer:
+    for kind, status, reason in REASONS:
+        if isinstance(error, kind):
+            return _failure(status, reason, str(error) or "out of memory: ask for less, or try again")
+    log.error("%s: unexpected %s", path, type(error).__name__, exc_info=error)
+    return _failure(500, "internal", f"unexpected {type(error).__name__}: this is a defect, see the agent's log")
+
+
+def _failure(status: int, reason: str, message: str) -> Answer:
+    document = {"apiVersion": API_VERSION, "kind": "Error", "reason": reason, "message": " ".join(message.split())}
+    return Answer([json.dumps(document).encode()], JSON, status)
+
+
+def _send(start: StartResponse, answer: Answer) -> Iterable[bytes]:
+    body = b"".join(answer.body)
+    headers = [*_headers(answer.content), ("Content-Length", str(len(body)))]
+    if answer.status == 503:
+        headers.append(("Retry-After", "1"))
+    start(_status(answer.status), headers)
+    return [body]
+
+
+def _headers(content: str) -> list[tuple[str, str]]:
+    return [("Content-Type", content), ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+
+
+def _status(status: int) -> str:
+    return f"{status} {HTTPStatus(status).phrase}"

@@ -1,0 +1,141 @@
+"""What a route is, and how a request finds its own: no sockets here, and nothing of what the answers are about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+JSON, BYTES, TEXT = "application/json", "application/octet-stream", "text/plain; version=0.0.4; charset=utf-8"
+
+ERRORS: Mapping[int, str] = {
+    400: "the question cannot be understood",
+    404: "no such path, or the evidence is not there",
+    405: "the path is there, not for this method",
+    500: "evidence that cannot be read or used, or a defect",
+    503: "as many requests as are allowed are being answered; try again",
+    504: "the time of a request is used up",
+}
+"""Statuses of errors; docs/agent.md has the same table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. ``body`` is decoded and has passed the route's schema; ``check`` says whether to go on; ``closing``
+    is closed when the answer is sent or given up.
+    """
+
+    parameters: Mapping[str, str]
+    body: Mapping[str, Any]
+    check: Callable[[], None]
+    closing: ExitStack
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``body`` in pieces, which are made while they are sent."""
+
+    body: Iterable[bytes]
+    content: str = JSON
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Route:
+    """One path and method. A parameter in braces is a segment of the path; one at its end may have slashes.
+
+    ``schema`` is that of a JSON answer, ``body`` of the JSON that has to be sent. A ``light`` route is answered even
+    when as many others as are allowed are.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answer: str
+    handler: Callable[[Request], Answer]
+    content: str = JSON
+    schema: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | None = None
+    light: bool = False
+    statuses: tuple[int, ...] = field(default=())
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters, in order."""
+        return tuple(re.findall(r"\{(\w+)\}", self.path))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        parts = re.split(r"(\{\w+\})", self.path)
+        last = len(parts) - 2 if parts[-1] == "" else -1
+        found = ""
+        for number, part in enumerate(parts):
+            if part.startswith("{"):
+                found += f"(?P<{part[1:-1]}>{'.+' if number == last else '[^/]+'})"
+            else:
+                found += re.escape(part)
+        return re.compile(found)
+
+    def match(self, path: str) -> Mapping[str, str] | None:
+        """The parameters when the path is this route's, else None."""
+        found = self._pattern.fullmatch(path)
+        return None if found is None else found.groupdict()
+
+    def errors(self) -> Mapping[int, str]:
+        """The statuses other than 200 that it can have, with their meanings."""
+        usual = {503} if self.light else {404, 500, 503, 504}
+        if self.light and 503 not in self.statuses:
+            usual = set()
+        if self.body is not None:
+            usual |= {400}
+        return {status: ERRORS[status] for status in sorted(usual | set(self.statuses))}
+
+
+def find(routes: Sequence[Route], method: str, path: str) -> tuple[Route, Mapping[str, str]] | set[str]:
+    """The route of a request with its parameters, or the methods that its path has: none when there is no such path."""
+    methods: set[str] = set()
+    for route in routes:
+        parameters = route.match(path)
+        if parameters is not None:
+            if route.method == method:
+                return route, parameters
+            methods.add(route.method)
+    return methods
+
+
+def problems(body: object, schema: Mapping[str, Any]) -> str:
+    """What is wrong with a body, "" for nothing. Knows the part of JSON schema that the routes' bodies use."""
+    if not isinstance(body, dict):
+        return "the body is not a JSON object"
+    properties: Mapping[str, Mapping[str, Any]] = schema["properties"]
+    for key in body:
+        if key not in properties:
+            return f"unknown key {key[:60]!r}: there are {', '.join(properties)}"
+    for key in schema.get("required", ()):
+        if key not in body:
+            return f"{key!r} is missing"
+    for key, value in body.items():
+        if trouble := _trouble(value, properties[key]):
+            return f"{key!r} {trouble}"
+    return ""
+
+
+def _trouble(value: object, schema: Mapping[str, Any]) -> str:
+    kind = schema["type"]
+    if kind == "string":
+        if not isinstance(value, str) or not schema.get("minLength", 0) <= len(value) <= schema["maxLength"]:
+            return f"is not a text of {schema.get('minLength', 0)} to {schema['maxLength']} characters"
+        if "pattern" in schema and not re.fullmatch(schema["pattern"].removeprefix("^").removesuffix("$"), value):
+            return f"does not look like {schema['pattern']}"
+    elif kind == "integer":
+        if type(value) is not int or not schema["minimum"] <= value <= schema["maximum"]:
+            return f"is not a number from {schema['minimum']} to {schema['maximum']}"
+    elif kind == "array":
+        if not isinstance(value, list) or not schema["minItems"] <= len(value) <= schema["maxItems"]:
+            return f"is not a list of {schema['minItems']} to {schema['maxItems']}"
+        return next((trouble for item in value if (trouble := _trouble(item, schema["items"]))), "")
+    return ""

@@ -1,0 +1,122 @@
+"""``calico-debug agent``: opens the listeners and serves until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from calico_debug.agent.application import Application
+from calico_debug.agent.collector import Collector
+from calico_debug.agent.evidence import LiveSource
+from calico_debug.agent.guard import GuardedSource
+from calico_debug.agent.routes import Work, routes
+from calico_debug.agent.server import Listeners
+from calico_debug.errors import CalicoDebugError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from calico_debug.agent.routing import Request
+    from calico_debug.agent.settings import Settings
+    from calico_debug.evidence.source import EvidenceSource
+
+log = logging.getLogger("calico_debug.agent")
+
+METRICS_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
+"""What the listener for Prometheus and the kubelet answers; evidence is not for them."""
+METRICS_THREADS = 2
+READY_SECONDS = 5.0
+"""How long an answer about readiness holds."""
+
+
+class Readiness:
+    """Whether the node can be read, asked of the kernel now and then."""
+
+    def __init__(self, open_source: Callable[[], EvidenceSource]) -> None:
+        """Asks a source opened by ``open_source``."""
+        self._open = open_source
+        self._asked = float("-inf")
+        self._missing = ""
+
+    def __call__(self) -> str:
+        """ "" or what is missing."""
+        if time.monotonic() - self._asked > READY_SECONDS:
+            self._missing = self._ask()
+            self._asked = time.monotonic()
+        return self._missing
+
+    def _ask(self) -> str:
+        from calico_debug.state.node import NodeState
+
+        try:
+            source = self._open()
+        except CalicoDebugError as error:
+            return str(error)
+        try:
+            for name in source.nodes():
+                NodeState(source.node(name)).ruleset.tables()
+        except CalicoDebugError as error:
+            return str(error)
+        finally:
+            if isinstance(source, LiveSource):
+                source.close()
+        return ""
+
+
+def work_on(open_source: Callable[[], EvidenceSource], collector: Collector) -> Work:
+    """What the routes answer from: a source of its own for every request."""
+
+    def source(request: Request) -> EvidenceSource:
+        opened = open_source()
+        if isinstance(opened, LiveSource):
+            request.closing.callback(opened.close)
+        return GuardedSource(opened, request.check)
+
+    return Work(source, collector.page, collector.listed, Readiness(open_source))
+
+
+def open_listeners(settings: Settings, work: Work) -> Listeners:
+    """Every listener of the settings. Raises `EvidenceError`."""
+    listeners = Listeners()
+    table = routes(work)
+    application = Application(table)
+    try:
+        if settings.socket:
+            listeners.unix(settings.socket, application)
+            log.info("listening on %s", settings.socket)
+        if settings.listen is not None:
+            port = listeners.tcp(settings.listen, application)
+            log.info("listening on %s port %d", settings.listen.host, port)
+        if settings.metrics is not None:
+            for_metrics = Application([route for route in table if route.path in METRICS_PATHS])
+            port = listeners.tcp(settings.metrics, for_metrics, METRICS_THREADS)
+            log.info("metrics on %s port %d", settings.metrics.host, port)
+    except BaseException:
+        listeners.close()
+        raise
+    return listeners
+
+
+def serve(settings: Settings, node: str = "") -> None:
+    """Run the agent of this node until SIGTERM or SIGINT. Raises `EvidenceError` when it cannot listen."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("waitress").setLevel(logging.ERROR)
+
+    def open_source() -> EvidenceSource:
+        return LiveSource(node)
+
+    listeners = open_listeners(settings, work_on(open_source, Collector(LiveSource(node), pods=settings.metrics_pods)))
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        log.info("%s: stopping", signal.Signals(number).name)
+        listeners.stop()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        listeners.run()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,111 @@
+"""Where the agent listens: what was typed or is in the environment, checked before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from calico_debug.errors import UsageError
+
+OFF = "off"
+"""Value that closes a listener which would be open otherwise."""
+
+DEFAULT_SOCKET = "/run/calico-debug/agent.sock"
+DEFAULT_METRICS = "127.0.0.1:9097"
+
+VARIABLES: Mapping[str, str] = {
+    "socket": "CALICO_DEBUG_SOCKET",
+    "listen": "CALICO_DEBUG_LISTEN",
+    "metrics": "CALICO_DEBUG_METRICS",
+    "metrics_pods": "CALICO_DEBUG_METRICS_PODS",
+}
+"""Settings and the variables that give them when the command line does not; docs/agent.md has the same table."""
+
+TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An IP address and a TCP port."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this host reaches it."""
+        return ip_address(self.host).is_loopback
+
+    def __str__(self) -> str:
+        """``127.0.0.1:9097`` or ``[::1]:9097``."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the agent opens. ``socket`` is a path; "" or None is a listener that stays closed.
+
+    ``metrics_pods`` asks for drops by pod, which costs a series for each pod, direction and reason.
+    """
+
+    socket: str = DEFAULT_SOCKET
+    listen: Address | None = None
+    metrics: Address | None = None
+    metrics_pods: bool = False
+
+
+def settings(typed: Mapping[str, str | bool | None], variables: Mapping[str, str]) -> Settings:
+    """The settings: what was typed goes before the environment, that before what is usual. Raises `UsageError`.
+
+    ``typed`` has the keys of `VARIABLES`, None where the user was silent.
+    """
+    given = {key: variables.get(name) if typed.get(key) is None else typed[key] for key, name in VARIABLES.items()}
+    socket = _text(given["socket"], DEFAULT_SOCKET)
+    listen = _address("--listen", _text(given["listen"], OFF))
+    if listen is not None and not listen.loopback:
+        raise UsageError(
+            f"--listen {listen} could be reached by others, and requests are not authenticated yet: listen on "
+            "127.0.0.1 or [::1], or use the socket (kubectl exec)"
+        )
+    found = Settings(
+        "" if socket == OFF else socket,
+        listen,
+        _address("--metrics", _text(given["metrics"], DEFAULT_METRICS)),
+        _flag(given["metrics_pods"]),
+    )
+    if not found.socket and found.listen is None and found.metrics is None:
+        raise UsageError("nothing to listen on: leave --socket, --listen or --metrics open")
+    return found
+
+
+def _text(value: str | bool | None, default: str) -> str:
+    return value if isinstance(value, str) and value else default
+
+
+def _flag(value: str | bool | None) -> bool:
+    word = str(value or "").lower()
+    if word in TRUE or word in FALSE:
+        return word in TRUE
+    raise UsageError(f"{VARIABLES['metrics_pods']} is {value!r}: set it to true or false")
+
+
+def _address(option: str, text: str) -> Address | None:
+    """``ADDR:PORT``, ``[ADDR]:PORT``, or None for `OFF`."""
+    if text == OFF:
+        return None
+    host, colon, port = text.rpartition(":")
+    try:
+        address = ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        bracketed = host.startswith("[")
+        if not colon or bracketed != (address.version == 6) or not port.isascii() or not port.isdigit():
+            raise ValueError
+        number = int(port)
+        if number > 65535:
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"{option} {text!r} is not ADDR:PORT: write an IP address and a port, such as 127.0.0.1:9097 or "
+            f"[::1]:9097, or {OFF}"
+        ) from None
+    return Address(str(address), number)
