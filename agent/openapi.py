@@ -35,7 +35,10 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
-    explanation = json.loads((files("calico_debug.explain") / "schema.json").read_text(encoding="utf-8"))
+    answers = (files("calico_debug.explain") / "schema.json").read_text(encoding="utf-8")
+    parts: dict[str, Any] = json.loads(answers.replace("#/$defs/", "#/components/schemas/"))["$defs"]
+    # The line that stands for a flow in error is of ``--flows`` alone.
+    del parts["error"]
     return {
         "openapi": OPENAPI,
         "info": {
@@ -44,7 +47,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
             "description": "Evidence, traces and counters of one node.",
         },
         "paths": paths,
-        "components": {"schemas": {"Error": dict(ERROR_SCHEMA), "FlowExplanation": explanation}},
+        "components": {"schemas": {"Error": dict(ERROR_SCHEMA), **parts}},
     }
 
 

@@ -363,7 +363,7 @@ def routes(work: Work) -> tuple[Route, ...]:
             "Explain a flow",
             "a FlowExplanation (json.md)",
             do.trace,
-            schema={"$ref": "#/components/schemas/FlowExplanation"},
+            schema={"$ref": "#/components/schemas/flowExplanation"},
             body=TRACE,
         ),
         Route(

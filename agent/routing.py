@@ -11,6 +11,9 @@ from typing import Any
 
 JSON, BYTES, TEXT = "application/json", "application/octet-stream", "text/plain; version=0.0.4; charset=utf-8"
 
+WITH_SLASHES = frozenset({"file", "key"})
+"""Parameters that may have slashes in them; they stand at the end of a path."""
+
 ERRORS: Mapping[int, str] = {
     400: "the question cannot be understood",
     404: "no such path, or the evidence is not there",
@@ -45,7 +48,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Route:
-    """One path and method. A parameter in braces is a segment of the path; one at its end may have slashes.
+    """One path and method. A parameter in braces is a segment of the path, or one of `WITH_SLASHES`.
 
     ``schema`` is that of a JSON answer, ``body`` of the JSON that has to be sent. A ``light`` route is answered even
     when as many others as are allowed are.
@@ -70,14 +73,10 @@ class Route:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        parts = re.split(r"(\{\w+\})", self.path)
-        last = len(parts) - 2 if parts[-1] == "" else -1
         found = ""
-        for number, part in enumerate(parts):
-            if part.startswith("{"):
-                found += f"(?P<{part[1:-1]}>{'.+' if number == last else '[^/]+'})"
-            else:
-                found += re.escape(part)
+        for part in re.split(r"(\{\w+\})", self.path):
+            name = part[1:-1] if part.startswith("{") else ""
+            found += f"(?P<{name}>{'.+' if name in WITH_SLASHES else '[^/]+'})" if name else re.escape(part)
         return re.compile(found)
 
     def match(self, path: str) -> Mapping[str, str] | None:

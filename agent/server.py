@@ -13,6 +13,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Iterable
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
@@ -80,11 +81,11 @@ def close_overdue(channels: Iterable[Channel]) -> None:
 
 
 class _TcpServer(TcpWSGIServer):
-    channel_class = Channel  # type: ignore[assignment]
+    channel_class = Channel
 
 
 class _UnixServer(UnixWSGIServer):
-    channel_class = Channel  # type: ignore[assignment]
+    channel_class = Channel
 
 
 class Listeners:
@@ -97,6 +98,8 @@ class Listeners:
         self._dispatchers: list[ThreadedTaskDispatcher] = []
         self._paths: list[tuple[str, int]] = []
         self._stopping = False
+        # A signal handler may call `stop` while this thread holds it.
+        self._lock = RLock()
 
     def tcp(self, address: Address, application: Application, threads: int = THREADS) -> int:
         """Listen on an address; the port, which the kernel chose if it was 0. Raises `EvidenceError`."""
@@ -152,9 +155,10 @@ class Listeners:
 
     def stop(self) -> None:
         """Make `run` end. May be called from a signal handler and from any thread."""
-        self._stopping = True
-        for server in self._servers:
-            server.pull_trigger()
+        with self._lock:
+            self._stopping = True
+            if self._servers:
+                self._servers[0].pull_trigger()
 
     def close(self) -> None:
         """Close everything, and remove the Unix socket."""
@@ -162,7 +166,10 @@ class Listeners:
             channel.handle_close()
         for dispatcher in self._dispatchers:
             dispatcher.shutdown(timeout=1)
-        wasyncore.close_all(self._map)
+        with self._lock:
+            # Behind this no trigger may be pulled: its descriptor can be somebody else's by then.
+            self._servers.clear()
+            wasyncore.close_all(self._map)
         for path, inode in self._paths:
             try:
                 if os.stat(path).st_ino == inode:  # noqa: PTH116 - another agent's may be there by now

@@ -1,0 +1,168 @@
+"""Every path over HTTP, against evidence that is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from calico_debug.agent.routes import routes
+from calico_debug.evidence.wire import unpack_messages
+from calico_debug.explain.document import to_document
+from calico_debug.explain.engine import Engine
+from calico_debug.state.resolve import Resolver
+from tests.agent.serving import Agent, serving, work_over
+from tests.evidence.memory import MemoryNode, MemorySource
+from tests.recordings import recordings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from calico_debug.evidence.source import EvidenceSource
+
+FROM, TO = "client/client-5f8b", "svc/stars/backend"
+
+
+@pytest.fixture(scope="module")
+def recorded() -> EvidenceSource:
+    return recordings("3.32.1-nft")[0].source
+
+
+@pytest.fixture(scope="module")
+def agent(recorded: EvidenceSource, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    with serving(tmp_path_factory.mktemp("agent"), recorded) as running:
+        yield running
+
+
+def test_nodes_and_files_are_those_of_the_source(agent: Agent, recorded: EvidenceSource) -> None:
+    assert agent.json("/v1/nodes") == {"nodes": list(recorded.nodes())}
+    name = recorded.nodes()[0]
+    assert agent.json(f"/v1/nodes/{name}/files") == {"files": list(recorded.node(name).files())}
+    for file in ("ip-addr.json", "sysctl.txt"):
+        status, headers, content = agent.ask(f"/v1/nodes/{name}/files/{file}")
+        assert (status, content) == (200, recorded.node(name).read(file))
+        assert headers["Content-Type"] == "application/octet-stream"
+    assert agent.json("/v1/cluster") == {"files": list(recorded.cluster_files())}
+    assert agent.ask("/v1/cluster/pods.json")[2] == recorded.read_cluster("pods.json")
+
+
+def test_a_node_in_short(agent: Agent) -> None:
+    told = agent.json("/v1/nodes/node1")
+    assert (told["name"], told["dataplane"], told["live"], told["problem"]) == ("node1", "nftables", False, "")
+
+
+def test_a_trace_is_what_the_engine_says(agent: Agent, recorded: EvidenceSource) -> None:
+    engine = Engine(recorded)
+    flow = Resolver(engine.cluster, engine.states).resolve(FROM, TO)
+    assert agent.json("/v1/trace", {"from": FROM, "to": TO}) == to_document(engine.explain(flow))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "reason"),
+    [
+        ("/v1/nodes/nobody/files", None, 404, "missing"),
+        ("/v1/nodes/node1/files/nothing.txt", None, 404, "missing"),
+        ("/v1/nodes/node1/files/../../../../etc/passwd", None, 404, "missing"),
+        ("/v1/nodes/node1/files//etc/passwd", None, 404, "missing"),
+        ("/v1/nodes/node1/sysctl/net.ipv4.ip_forward", None, 404, "missing"),
+        ("/v1/nodes/node1/netlink", {"type": 7, "flags": 768, "family": 2}, 404, "missing"),
+        ("/v1/nodes/node1/maps/1/entries", None, 404, "missing"),
+        ("/v1/cluster/nothing.json", None, 404, "missing"),
+        ("/v1/nothing", None, 404, "unknown-path"),
+        ("/v1/trace", None, 405, "unknown-path"),
+        ("/v1/nodes", {}, 405, "unknown-path"),
+        ("/v1/trace", {"from": "nobody/nobody", "to": TO}, 400, "usage"),
+        ("/v1/trace", {"from": FROM}, 400, "usage"),
+        ("/v1/trace", {"from": FROM, "to": 3}, 400, "usage"),
+        ("/v1/trace", {"from": FROM, "to": TO, "shell": "x"}, 400, "usage"),
+        ("/v1/trace", b"[1]", 400, "usage"),
+        ("/v1/trace", b"\xff{", 400, "usage"),
+        ("/v1/trace", b"[" * 50_000, 400, "usage"),
+    ],
+)
+def test_what_cannot_be_answered_is_an_error_with_a_reason(
+    agent: Agent, path: str, body: object, status: int, reason: str
+) -> None:
+    code, headers, content = agent.ask(path, body)
+    error = json.loads(content)
+    assert (code, error["kind"], error["reason"]) == (status, "Error", reason)
+    assert headers["Content-Type"] == "application/json"
+    assert "\n" not in error["message"]
+
+
+def test_the_description_has_every_route_and_answers_keep_it(agent: Agent, recorded: EvidenceSource) -> None:
+    document = agent.json("/v1/openapi.json")
+    table = routes(work_over(recorded))
+    assert {(method, path) for path, item in document["paths"].items() for method in item} == {
+        (route.method.lower(), route.path) for route in table
+    }
+    names = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+    assert len(set(names)) == len(names)
+    questions: dict[str, tuple[str, Any]] = {
+        "/v1/nodes": ("/v1/nodes", None),
+        "/v1/nodes/{node}": ("/v1/nodes/node1", None),
+        "/v1/nodes/{node}/files": ("/v1/nodes/node1/files", None),
+        "/v1/cluster": ("/v1/cluster", None),
+        "/v1/trace": ("/v1/trace", {"from": FROM, "to": TO}),
+        "/v1/counters": ("/v1/counters", None),
+        "/v1/openapi.json": ("/v1/openapi.json", None),
+    }
+    live = {"/v1/nodes/{node}/sysctl/{key}", "/v1/nodes/{node}/maps/{map}/lookup"}
+    described = {route.path for route in table if route.schema is not None}
+    assert described == questions.keys() | live
+    for path, (asked, body) in questions.items():
+        operation = document["paths"][path]["post" if body else "get"]
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(agent.json(asked, body), {**schema, "components": document["components"]})
+    error = document["components"]["schemas"]["Error"]
+    jsonschema.validate(agent.json("/v1/nodes/nobody"), error)
+
+
+def test_bodies_are_described_as_they_are_checked(recorded: EvidenceSource) -> None:
+    for route in routes(work_over(recorded)):
+        if route.body is not None:
+            jsonschema.Draft202012Validator.check_schema(dict(route.body))
+            assert {400} <= route.errors().keys()
+
+
+class Netlink:
+    """Notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int, int, bytes]] = []
+
+    def __call__(self, message_type: int, flags: int, family: int, attributes: bytes) -> list[bytes]:
+        self.asked.append((message_type, flags, family, attributes))
+        return [b"one", b"", b"three"]
+
+
+def test_netlink_passes_questions_that_read_and_no_other(tmp_path: Path) -> None:
+    node = MemoryNode({})
+    dump = node.nftables = Netlink()
+    with serving(tmp_path, MemorySource({}, {"n1": node})) as agent:
+        asked = {"type": 7, "flags": 0x300, "family": 2, "attributes": "0102"}
+        status, _, content = agent.ask("/v1/nodes/n1/netlink", asked)
+        assert (status, unpack_messages(content)) == (200, [b"one", b"", b"three"])
+        assert dump.asked == [(7, 0x300, 2, b"\x01\x02")]
+        for change in ({"type": 6}, {"type": 8}, {"type": 2}, {"flags": 0x400}, {"flags": 0x200 | 0x800}):
+            assert agent.ask("/v1/nodes/n1/netlink", asked | change)[0] == 400
+        for change in ({"attributes": "0g"}, {"attributes": "012"}, {"family": -1}, {"type": True}, {"flags": 1.5}):
+            assert agent.ask("/v1/nodes/n1/netlink", asked | change)[0] == 400
+        assert len(dump.asked) == 1
+
+
+def test_health_and_metrics(tmp_path: Path, recorded: EvidenceSource) -> None:
+    work = work_over(recorded)
+    missing = ["no netlink"]
+    changed = type(work)(work.source, work.metrics, work.counters, lambda: missing[0])
+    with serving(tmp_path, work=changed) as agent:
+        assert agent.ask("/healthz")[::2] == (200, b"ok\n")
+        assert agent.ask("/readyz")[::2] == (503, b"no netlink\n")
+        missing[0] = ""
+        assert agent.ask("/readyz")[::2] == (200, b"ok\n")
+        status, headers, content = agent.ask("/metrics")
+        assert (status, content) == (200, b"page\n")
+        assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
