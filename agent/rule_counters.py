@@ -106,7 +106,7 @@ class RuleCounters:
         return rules
 
     def _read_legacy(self, file: str, family: str, into: Counted, before: dict[tuple[str, Place], _Kept]) -> None:
-        data = self._node.read(file)
+        data = self._node.read(file) if file in self._node.files() else b""
         if not data:
             return
         listing = decode_tables(data, file, family)

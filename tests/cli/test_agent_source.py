@@ -47,7 +47,9 @@ class LiveNode(MemoryNode):
     """Answers single questions, too."""
 
     def __init__(self) -> None:
-        super().__init__({"bpf/map-show.json": '[{"id":7,"type":"hash","name":"cali_x","bytes_key":4,"bytes_value":8}]'})
+        super().__init__(
+            {"bpf/map-show.json": '[{"id":7,"type":"hash","name":"cali_x","bytes_key":4,"bytes_value":8}]'}
+        )
         self.nftables = Netlink()
         self.wanted: list[Tuple] = []
         self.looked_up: list[tuple[int, bytes]] = []
@@ -120,7 +122,9 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_again(tmp_path: Path) 
         assert source.nodes() == ("n1",)
 
 
-@pytest.mark.parametrize("place", ["", "https://127.0.0.1:1", "http://127.0.0.1", "http://a:b", "http://u@h:1", "ftp://h:1"])
+@pytest.mark.parametrize(
+    "place", ["", "https://127.0.0.1:1", "http://127.0.0.1", "http://a:b", "http://u@h:1", "ftp://h:1"]
+)
 def test_places_that_are_none(place: str) -> None:
     with pytest.raises(UsageError, match="--agent"):
         AgentSource(place)
@@ -168,5 +172,3 @@ def test_whatever_a_stranger_says_is_one_line_for_the_user(answer: bytes) -> Non
 def test_the_tracer_takes_an_agent(tmp_path: Path) -> None:
     source = open_source(Place(agent=str(tmp_path / "a.sock")), "darwin")
     assert source.origin == f"agent {tmp_path / 'a.sock'}"
-
-
