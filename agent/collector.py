@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -35,7 +37,7 @@ CACHED_SECONDS = 2.0
 CONNTRACK_SECONDS = 60.0
 """The eBPF dataplane's connections have to be counted one by one: 0.2 s for 512k entries."""
 SERIES = 10_000
-"""Most series of one metric."""
+"""Most series of one metric from one source."""
 
 RULES, EBPF, CONNTRACK = "rules", "ebpf", "conntrack"
 
@@ -64,12 +66,10 @@ class Collector:
         self._made_at = float("-inf")
         self._health: dict[str, Health] = {}
         self._rules = RuleCounters(self._node)
-        self._sums: Mapping[Family, Accumulator[tuple[str, ...]]] = {
-            family: Accumulator(series) for family in families.FAMILIES if family.type == families.COUNTER
-        }
+        self._series = series
+        self._sums: dict[tuple[Family, str], Accumulator[tuple[str, ...]]] = {}
         self._conntrack_at = float("-inf")
         self._bpf_connections: list[Sample] = []
-        self._readings: dict[str, dict[Family, list[Reading[tuple[str, ...]]]]] = {}
 
     def page(self) -> bytes:
         """The page for Prometheus, at most `CACHED_SECONDS` old."""
@@ -100,8 +100,9 @@ class Collector:
     def _refresh(self) -> None:
         if time.monotonic() - self._made_at <= CACHED_SECONDS:
             return
-        self._samples = list(self._collect())
-        self._page = page(self._samples)
+        with _uncollected():
+            self._samples = list(self._collect())
+            self._page = page(self._samples)
         self._made_at = time.monotonic()
 
     def _collect(self) -> Iterator[Sample]:
@@ -109,9 +110,9 @@ class Collector:
         self._read(EBPF, self._read_bpf)
         gauges: list[Sample] = []
         self._read(CONNTRACK, lambda: gauges.extend(self._connections()))
-        for family, accumulator in self._sums.items():
-            readings = [one for of_source in self._readings.values() for one in of_source.get(family, ())]
-            accumulator.update(readings)
+        refused = dict.fromkeys((family for family in families.FAMILIES if family.type == families.COUNTER), 0)
+        for (family, _), accumulator in self._sums.items():
+            refused[family] += accumulator.refused
             for labels, value in accumulator.totals.items():
                 yield Sample(family, labels, value)
         yield from gauges
@@ -120,8 +121,8 @@ class Collector:
             yield Sample(families.SOURCE_UP, (name,), 0 if health.error else 1)
             yield Sample(families.SOURCE_AGE, (name,), round(now - health.good_at, 3))
             yield Sample(families.SOURCE_SECONDS, (name,), round(health.seconds, 6))
-        for family, accumulator in self._sums.items():
-            yield Sample(families.SERIES_DROPPED, (family.name,), accumulator.refused)
+        for family, number in refused.items():
+            yield Sample(families.SERIES_DROPPED, (family.name,), number)
         yield Sample(families.INFO, (__version__,), 1)
 
     def _read(self, name: str, read: Callable[[], None]) -> None:
@@ -151,22 +152,26 @@ class Collector:
                         octets.append(Reading(counter, rule, size))
                     if drop is not None:
                         drops.add(counter, drop, number)
-        self._readings[RULES] = {families.RULE_PACKETS: packets, families.RULE_BYTES: octets, **drops.readings()}
+        self._add(RULES, {families.RULE_PACKETS: packets, families.RULE_BYTES: octets, **drops.readings()})
 
     def _read_bpf(self) -> None:
         found = self._bpf.read()
         if found is None:
-            self._readings[EBPF] = {}
             return
         drops = _Drops(self._pods_by_interface())
         for counter, cell in found.cells:
             if cell.drop is not None:
                 drops.add(counter, cell.drop, cell.packets)
-        self._readings[EBPF] = {
-            families.RULE_EVALUATIONS: [Reading(*one) for one in found.rules],
-            families.BPF_PACKETS: [Reading(counter, cell.labels, cell.packets) for counter, cell in found.cells],
-            **drops.readings(),
-        }
+        evaluations = [Reading(*one) for one in found.rules]
+        packets = [Reading(counter, cell.labels, cell.packets) for counter, cell in found.cells]
+        self._add(EBPF, {families.RULE_EVALUATIONS: evaluations, families.BPF_PACKETS: packets, **drops.readings()})
+
+    def _add(self, source: str, readings: Mapping[Family, list[Reading[tuple[str, ...]]]]) -> None:
+        for family, of_family in readings.items():
+            key = (family, source)
+            if key not in self._sums:
+                self._sums[key] = Accumulator(self._series)
+            self._sums[key].update(of_family)
 
     def _pods_by_interface(self) -> Mapping[str, tuple[str, str]] | None:
         """Pods by the host's side of their links; None when drops by pod are not asked for."""
@@ -204,6 +209,20 @@ class Collector:
                 entries = sum(batch.count for batch in state.kernel.batches(chosen.info))
                 yield Sample(families.CONNTRACK_ENTRIES, (f"ebpf-v{family}",), entries)
                 yield Sample(families.CONNTRACK_LIMIT, (f"ebpf-v{family}",), chosen.info.max_entries)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: a scrape makes none, and tens of thousands of tuples would set it off, which
+    walks everything that is known of the rules, for longer than the scrape takes.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Drops:

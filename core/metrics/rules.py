@@ -82,21 +82,22 @@ class RuleBook:
     def __init__(self, index: PolicyIndex) -> None:
         """``index`` has the cluster's policies; it may be empty."""
         self._index = index
-        self._kept: dict[Place, tuple[Sequence[Rule], object, tuple[Meaning, ...]]] = {}
+        self._kept: dict[str, dict[Place, tuple[Sequence[Rule], object, tuple[Meaning, ...]]]] = {}
 
     def meanings(self, dataplane: str, chains: Mapping[Place, Sequence[Rule]]) -> dict[Place, tuple[Meaning, ...]]:
         """For every chain one meaning a rule. A chain whose rules are the same object as before is not read again."""
         found: dict[Place, tuple[Meaning, ...]] = {}
+        before, after = self._kept.get(dataplane, {}), {}
         asked = {table: self._asked(table, chains) for table in dict.fromkeys(place[:2] for place in chains)}
         for place, rules in chains.items():
             about = asked[place[:2]]
             context = (dataplane, about.marks, about.tiers.get(place[2], ""))
-            kept = self._kept.get(place)
+            kept = before.get(place)
             if kept is None or kept[0] is not rules or kept[1] != context:
-                made = tuple(self._chain(place, rules, dataplane, about))
-                kept = self._kept[place] = (rules, context, made)
+                kept = (rules, context, tuple(self._chain(place, rules, dataplane, about)))
+            after[place] = kept
             found[place] = kept[2]
-        self._kept = {place: self._kept[place] for place in found}
+        self._kept[dataplane] = after
         return found
 
     # ----------------------------------------------------------------------------------------------------- internals

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import signal
 import socket
 import stat
@@ -198,7 +197,7 @@ def test_a_chunked_body_is_bounded(tmp_path: Path) -> None:
 
 def test_the_socket_is_its_owners_alone(tmp_path: Path) -> None:
     with serving(tmp_path, table=Slow().table) as agent:
-        assert stat.S_IMODE(os.stat(agent.path).st_mode) == 0o600
+        assert stat.S_IMODE(Path(agent.path).stat().st_mode) == 0o600
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.connect(agent.path)

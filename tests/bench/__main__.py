@@ -16,6 +16,7 @@ from tests.bench.big_node import big_node
 from tests.bench.conntrack_map import full_map
 from tests.bench.flows import recorded_flows
 from tests.bench.iptables import crowded_bundle, crowded_node
+from tests.bench.scrape import command_cpu, policed_node, scrapes
 from tests.kernel.bpf_kernel import need_bpf
 from tests.lab import namespaces
 
@@ -28,6 +29,7 @@ RULES = 20_000
 CONNECTIONS = 512_000
 RUNS = 5
 REPEATS = 10
+SCRAPED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,22 @@ def intent(folder: Path) -> None:
             Command(f"a matrix of {MATRIX} x {MATRIX} pods", [*asked, "matrix"]),
         ],
     )
+def metrics() -> None:
+    """One scrape of the agent's metrics, beside listing the rules."""
+    reason = namespaces.supported()
+    if reason:
+        print(f"\nMetrics: left out, {reason}")  # noqa: T201
+        return
+    for title, node, listing in (
+        ("nftables", policed_node(SCRAPED), ["nft", "-j", "list", "ruleset"]),
+        ("iptables", crowded_node(SCRAPED), ["iptables-save", "-c"]),
+    ):
+        with node as namespace:
+            first, later, series = scrapes(namespace)
+            listed = command_cpu(namespace, listing)
+        print(f"\nA scrape of {SCRAPED} rules of {title}, {series} series: CPU")  # noqa: T201
+        for name, taken in (("a scrape", later), ("the first scrape", first), (" ".join(listing), listed)):
+            print(f"  {taken:8.3f} s  {taken / later:7.2f} x  {name}")  # noqa: T201
 
 
 def bpf_unsupported() -> str:
@@ -175,6 +193,7 @@ def main() -> int:
         ebpf(Path(folder))
         intent(Path(folder))
     live()
+    metrics()
     return 0
 
 

@@ -69,7 +69,7 @@ class LiveNode(MemoryNode):
         self.looked_up.append((info.value_size, key))
         return b"\x01" * 8 if key == bytes(4) else None
 
-    def batches(self, info: MapInfo) -> Iterator[RawEntries]:
+    def batches(self, info: MapInfo) -> Iterator[RawEntries]:  # noqa: ARG002
         yield RawEntries(bytes(8), bytes(16), 2)
         yield RawEntries(b"abcd", bytes(32), 1, 4)
 
