@@ -163,7 +163,7 @@ class Collector:
             if cell.drop is not None:
                 drops.add(counter, cell.drop, cell.packets)
         evaluations = [Reading(*one) for one in found.rules]
-        packets = [Reading(counter, cell.labels, cell.packets) for counter, cell in found.cells]
+        packets: list[Reading[tuple[str, ...]]] = [Reading(one, cell.labels, cell.packets) for one, cell in found.cells]
         self._add(EBPF, {families.RULE_EVALUATIONS: evaluations, families.BPF_PACKETS: packets, **drops.readings()})
 
     def _add(self, source: str, readings: Mapping[Family, list[Reading[tuple[str, ...]]]]) -> None:

@@ -97,8 +97,8 @@ def _address(option: str, text: str) -> Address | None:
     host, colon, port = text.rpartition(":")
     try:
         address = ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
-        bracketed = host.startswith("[")
-        if not colon or bracketed != (address.version == 6) or not port.isascii() or not port.isdigit():
+        # Without brackets, as an address put before a port by a manifest is, the last colon is the port's.
+        if not colon or (host.startswith("[") and address.version == 4) or not port.isascii() or not port.isdigit():
             raise ValueError
         number = int(port)
         if number > 65535:

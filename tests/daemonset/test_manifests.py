@@ -1,0 +1,197 @@
+"""The manifests and the image against the code: flags, ports, paths and programs are those that exist."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from calico_debug import __version__
+from calico_debug.agent.bpf import BPFFS, CALICO_CGROUP, COMMANDS, POLICY_DEBUG
+from calico_debug.agent.commands import PACKAGES
+from calico_debug.agent.run import METRICS_PATHS
+from calico_debug.agent.settings import DEFAULT_METRICS, DEFAULT_SOCKET, VARIABLES, settings
+from calico_debug.cli.agent import agent
+
+ROOT = Path(__file__).parents[2]
+DAEMONSET = ROOT / "daemonset"
+OVERLAYS = ("read", "trace", "metrics")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(path.read_text(encoding="utf-8")) if one]
+
+
+def merged(base: Any, patch: Any) -> Any:
+    """A strategic merge as far as these patches use it: lists of things with a name by name, null takes away."""
+    if isinstance(base, dict) and isinstance(patch, dict):
+        found = {key: merged(base[key], patch[key]) if key in patch else base[key] for key in base}
+        found |= {key: value for key, value in patch.items() if key not in base}
+        return {key: value for key, value in found.items() if value is not None}
+    if isinstance(base, list) and patch and isinstance(patch[0], dict) and "name" in patch[0]:
+        by_name = {one["name"]: one for one in base}
+        return list(({**by_name} | {one["name"]: merged(by_name.get(one["name"], {}), one) for one in patch}).values())
+    return patch
+
+
+def built(folder: Path) -> list[dict[str, Any]]:
+    """What kustomize makes of a folder: its resources with the patches merged in."""
+    (made,) = documents(folder / "kustomization.yaml")
+    found: list[dict[str, Any]] = []
+    for name in made["resources"]:
+        path = (folder / name).resolve()
+        found += built(path) if path.is_dir() else documents(path)
+    for entry in made.get("patches", ()):
+        for patch in documents(folder / entry["path"]):
+            position = next(
+                at
+                for at, one in enumerate(found)
+                if (one["kind"], one["metadata"]["name"]) == (patch["kind"], patch["metadata"]["name"])
+            )
+            found[position] = merged(found[position], patch)
+    return found
+
+
+def pod_of(overlay: str) -> dict[str, Any]:
+    spec: dict[str, Any] = next(
+        one["spec"]["template"]["spec"] for one in built(DAEMONSET / "overlays" / overlay) if one["kind"] == "DaemonSet"
+    )
+    return spec
+
+
+def container_of(overlay: str) -> dict[str, Any]:
+    (container,) = pod_of(overlay)["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+@pytest.fixture(params=OVERLAYS)
+def overlay(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_every_file_is_used() -> None:
+    used = set()
+    for made in DAEMONSET.rglob("kustomization.yaml"):
+        used.add(made)
+        (document,) = documents(made)
+        names = [*document["resources"], *(patch["path"] for patch in document.get("patches", ()))]
+        used |= {(made.parent / name).resolve() for name in names}
+    files = set(DAEMONSET.rglob("*.yaml"))
+    assert files == {path for path in used if path.is_file()}
+    assert {path.name for path in (DAEMONSET / "overlays").iterdir()} == set(OVERLAYS)
+
+
+def test_the_agent_takes_what_it_is_given(overlay: str) -> None:
+    container = container_of(overlay)
+    assert container["command"] == ["calico-debug", agent.name]
+    variables = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    assert {name for name in variables if name.startswith("CALICO_DEBUG_")} <= set(VARIABLES.values())
+    for address in ("10.0.0.7", "fd00::7"):
+        given = {name: value.replace("$(HOST_IP)", address) for name, value in variables.items()}
+        found = settings({}, given)
+        assert found.socket == DEFAULT_SOCKET
+        assert found.listen is None
+        assert found.metrics is not None
+        assert found.metrics.loopback == (overlay != "metrics")
+        (port,) = container["ports"]
+        assert port["containerPort"] == found.metrics.port == int(DEFAULT_METRICS.rpartition(":")[2])
+    assert variables["NODENAME"] == ""
+
+
+def test_probes_ask_what_is_answered_where_it_is(overlay: str) -> None:
+    container = container_of(overlay)
+    for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+        asked = container[probe]["httpGet"]
+        assert asked["path"] == path
+        assert path in METRICS_PATHS
+        assert asked["port"] == container["ports"][0]["name"]
+        assert asked.get("host") == (None if overlay == "metrics" else "127.0.0.1")
+
+
+def test_mounts_are_where_the_code_looks(overlay: str) -> None:
+    pod = pod_of(overlay)
+    mounts = {mount["mountPath"]: mount for mount in container_of(overlay)["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert set(volumes) == {mount["name"] for mount in mounts.values()}
+    assert str(BPFFS) in mounts
+    calico = Path("/var/run/calico")
+    assert calico in POLICY_DEBUG.parents
+    assert Path("/run/calico") in CALICO_CGROUP.parents  # the same place: /var/run leads to /run
+    for path in (str(BPFFS), str(calico)):
+        assert mounts[path]["readOnly"]
+        assert volumes[mounts[path]["name"]]["hostPath"] == {"path": path}
+    assert str(Path(DEFAULT_SOCKET).parent) in mounts
+    writable = [mount["name"] for mount in mounts.values() if not mount.get("readOnly")]
+    assert [next(key for key in volumes[name] if key != "name") for name in writable] == ["emptyDir"]
+
+
+def test_rights_are_few(overlay: str) -> None:
+    pod, context = pod_of(overlay), container_of(overlay)["securityContext"]
+    assert context["readOnlyRootFilesystem"]
+    assert not context["allowPrivilegeEscalation"]
+    assert context["capabilities"]["drop"] == ["ALL"]
+    assert "privileged" not in context
+    added = set(context["capabilities"]["add"])
+    assert {"NET_ADMIN", "BPF"} <= added
+    assert ("SYS_ADMIN" in added) == pod.get("hostPID", False) == (overlay == "trace")
+    kinds = [one["kind"] for one in built(DAEMONSET / "overlays" / overlay)]
+    assert not [kind for kind in kinds if "Role" in kind]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["hostNetwork"] is True
+
+
+def test_every_node_has_one_and_few_are_replaced_at_once(overlay: str) -> None:
+    (daemonset,) = (one for one in built(DAEMONSET / "overlays" / overlay) if one["kind"] == "DaemonSet")
+    assert daemonset["spec"]["updateStrategy"]["type"] == "RollingUpdate"
+    labels = daemonset["spec"]["template"]["metadata"]["labels"]
+    assert daemonset["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    pod = pod_of(overlay)
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert pod["priorityClassName"] == "system-node-critical"
+    assert container_of(overlay)["resources"]["limits"].keys() == {"memory"}
+
+
+def test_the_monitor_finds_the_port() -> None:
+    found = built(DAEMONSET / "overlays/metrics")
+    (monitor,) = (one["spec"] for one in found if one["kind"] == "PodMonitor")
+    (daemonset,) = (one for one in found if one["kind"] == "DaemonSet")
+    labels = daemonset["spec"]["template"]["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] == container_of("metrics")["ports"][0]["name"]
+    assert endpoint["path"] in METRICS_PATHS
+
+
+def test_the_image_has_every_program_and_version() -> None:
+    stage = DOCKERFILE.rpartition("FROM ")[2]
+    installed = set(re.findall(r"[a-z0-9-]+", stage.partition("--no-install-recommends")[2].partition("&&")[0]))
+    programs = {PACKAGES.get(command[0], command[0]) for command in COMMANDS.values()}
+    assert set(PACKAGES.values()) | programs | {"ipset", "python3", "python3-bpfcc"} <= installed
+    (made,) = documents(DAEMONSET / "base/kustomization.yaml")
+    assert made["images"] == [{"name": container_of("read")["image"], "newTag": __version__}]
+    assert f"ARG VERSION={__version__}\n" in DOCKERFILE
+    assert re.search(r"^ARG BASE=debian:12\.\d+-slim$", DOCKERFILE, re.MULTILINE)
+
+
+def test_what_is_copied_is_there_and_in_the_context() -> None:
+    context = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE):
+        for name in line.split()[:-1]:
+            assert (ROOT / name).exists()
+            assert f"!{name}" in context
+
+
+def test_every_requirement_is_pinned() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    wanted = config["options"]["install_requires"].split("\n") + config["options.extras_require"]["agent"].split("\n")
+    names = {match[0].lower() for entry in wanted if (match := re.match(r"[A-Za-z0-9-]+", entry))}
+    lines = (DAEMONSET / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.partition("==")[0].lower() for line in lines if "==" in line}
+    assert names | {"setuptools", "wheel"} == pinned
