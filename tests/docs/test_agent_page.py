@@ -1,0 +1,57 @@
+"""docs/agent.md against the code."""
+
+from __future__ import annotations
+
+from calico_debug.agent import application, server
+from calico_debug.agent.routes import routes
+from calico_debug.agent.routing import ERRORS
+from calico_debug.agent.run import METRICS_PATHS
+from calico_debug.agent.settings import DEFAULT_METRICS, DEFAULT_SOCKET, VARIABLES
+from tests.agent.serving import work_over
+from tests.daemonset.test_manifests import OVERLAYS
+from tests.docs.markdown import DOCS, code, section, tables
+from tests.evidence.memory import MemorySource
+
+TEXT = (DOCS / "agent.md").read_text(encoding="utf-8")
+
+
+def test_listeners() -> None:
+    (rows,) = tables(section("agent.md", "The agent"))[:1]
+    assert [code(row[2]) for row in rows] == [VARIABLES[name] for name in ("socket", "listen", "metrics")]
+    assert [row[3] for row in rows] == [f"`{DEFAULT_SOCKET}`", "closed", f"`{DEFAULT_METRICS}`"]
+    assert rows[2][4] == ", ".join(f"`{path}`" for path in ("/metrics", "/healthz", "/readyz"))
+    assert {"/metrics", "/healthz", "/readyz"} == METRICS_PATHS
+    assert VARIABLES["metrics_pods"] in TEXT
+
+
+def test_paths() -> None:
+    table = routes(work_over(MemorySource({})))
+    assert tables(section("agent.md", "Paths"))[0] == [
+        (f"`{route.method} {route.path}`", route.summary, route.answer) for route in table
+    ]
+
+
+def test_errors() -> None:
+    assert tables(section("agent.md", "Errors"))[0] == [(str(status), meaning) for status, meaning in ERRORS.items()]
+    for _, _, reason in application.REASONS:
+        assert reason in section("agent.md", "Errors")
+
+
+def test_limits() -> None:
+    values = [row[1] for row in tables(section("agent.md", "Limits"))[0]]
+    assert values == [
+        f"{application.CONCURRENT}; others get 503 at once",
+        f"{server.CONNECTIONS}; more wait",
+        f"{server.LARGEST_HEADER >> 10} KiB",
+        f"{application.LARGEST_BODY >> 10} KiB",
+        f"{server.REQUEST_SECONDS:g} s",
+        f"{application.REQUEST_SECONDS:g} s",
+        f"{server.EXCHANGE_SECONDS:g} s",
+        f"{server.IDLE_SECONDS:g} s",
+        f"{server.PENDING_BYTES >> 20} MiB, then making it waits",
+    ]
+    assert f"under way {server.GRACE_SECONDS:g} s" in TEXT
+
+
+def test_overlays() -> None:
+    assert tuple(code(row[0]) for row in tables(section("agent.md", "On a cluster"))[0]) == OVERLAYS
