@@ -8,7 +8,7 @@ CLUSTER_PACKAGES := etcd-server openssl
 # The installed package maps calico_debug to core/, agent/ and cli/; linters want one plain tree.
 TREE := build/tree
 
-.PHONY: setup demo test test-kernel test-cluster bench lint format clean
+.PHONY: setup demo test test-kernel test-cluster test-prometheus bench lint format clean
 
 setup: $(VENV)/.complete
 
@@ -31,6 +31,10 @@ test-kernel: setup
 test-cluster: setup
 	@tests/tools/install_system_packages.sh $(CLUSTER_PACKAGES)
 	@tests/tools/test_cluster.sh
+
+test-prometheus: setup
+	@tests/tools/install_system_packages.sh prometheus
+	@$(BIN)/python -m pytest tests/daemonset
 
 bench: setup
 	@$(BIN)/python -m tests.bench

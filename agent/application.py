@@ -62,10 +62,15 @@ class Application:
         """One request."""
         method = environment["REQUEST_METHOD"]
         path = environment["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
-        found = find(self._routes, "GET" if method == "HEAD" else method, path)
+        found = find(self._routes, method, path)
         if isinstance(found, set):
             if found:
-                return _send(start, _failure(405, "unknown-path", f"{path[:200]} answers {', '.join(sorted(found))}"))
+                methods = ", ".join(sorted(found))
+                refusal = _failure(405, "unknown-path", f"{path[:200]} answers {methods}")
+                # To HEAD an answer has no body, or what follows on the connection would be taken for the next one.
+                return _send(start, Answer([], JSON, 405) if method == "HEAD" else refusal, ("Allow", methods))
+            if method == "HEAD":
+                return _send(start, Answer([], JSON, 404))
             return _send(start, _failure(404, "unknown-path", f"there is no {path[:200]}: see /v1/openapi.json"))
         route, parameters = found
         taken = not route.light
@@ -160,9 +165,9 @@ def _failure(status: int, reason: str, message: str) -> Answer:
     return Answer([json.dumps(document).encode()], JSON, status)
 
 
-def _send(start: StartResponse, answer: Answer) -> Iterable[bytes]:
+def _send(start: StartResponse, answer: Answer, *more: tuple[str, str]) -> Iterable[bytes]:
     body = b"".join(answer.body)
-    headers = [*_headers(answer.content), ("Content-Length", str(len(body)))]
+    headers = [*_headers(answer.content), ("Content-Length", str(len(body))), *more]
     if answer.status == 503:
         headers.append(("Retry-After", "1"))
     start(_status(answer.status), headers)

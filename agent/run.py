@@ -78,26 +78,20 @@ def work_on(open_source: Callable[[], EvidenceSource], collector: Collector) -> 
     return Work(source, collector.page, collector.listed, Readiness(open_source))
 
 
-def open_listeners(settings: Settings, work: Work) -> Listeners:
-    """Every listener of the settings. Raises `EvidenceError`."""
-    listeners = Listeners()
+def open_listeners(listeners: Listeners, settings: Settings, work: Work) -> None:
+    """Open every listener of the settings. Raises `EvidenceError`."""
     table = routes(work)
     application = Application(table)
-    try:
-        if settings.socket:
-            listeners.unix(settings.socket, application)
-            log.info("listening on %s", settings.socket)
-        if settings.listen is not None:
-            port = listeners.tcp(settings.listen, application)
-            log.info("listening on %s port %d", settings.listen.host, port)
-        if settings.metrics is not None:
-            for_metrics = Application([route for route in table if route.path in METRICS_PATHS])
-            port = listeners.tcp(settings.metrics, for_metrics, METRICS_THREADS)
-            log.info("metrics on %s port %d", settings.metrics.host, port)
-    except BaseException:
-        listeners.close()
-        raise
-    return listeners
+    if settings.socket:
+        listeners.unix(settings.socket, application)
+        log.info("listening on %s", settings.socket)
+    if settings.listen is not None:
+        port = listeners.tcp(settings.listen, application)
+        log.info("listening on %s port %d", settings.listen.host, port)
+    if settings.metrics is not None:
+        for_metrics = Application([route for route in table if route.path in METRICS_PATHS])
+        port = listeners.tcp(settings.metrics, for_metrics, METRICS_THREADS)
+        log.info("metrics on %s port %d", settings.metrics.host, port)
 
 
 def serve(settings: Settings, node: str = "") -> None:
@@ -108,7 +102,8 @@ def serve(settings: Settings, node: str = "") -> None:
     def open_source() -> EvidenceSource:
         return LiveSource(node)
 
-    listeners = open_listeners(settings, work_on(open_source, Collector(LiveSource(node), pods=settings.metrics_pods)))
+    listeners = Listeners()
+    collector = Collector(LiveSource(node), pods=settings.metrics_pods)
 
     def stop(number: int, _frame: FrameType | None) -> None:
         log.info("%s: stopping", signal.Signals(number).name)
@@ -116,7 +111,9 @@ def serve(settings: Settings, node: str = "") -> None:
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        open_listeners(listeners, settings, work_on(open_source, collector))
         listeners.run()
     finally:
+        listeners.close()
         for number, handler in previous.items():
             signal.signal(number, handler)

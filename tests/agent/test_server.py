@@ -179,6 +179,19 @@ def test_requests_that_are_none_are_refused(tmp_path: Path, sent: bytes, status:
         assert agent.ask("/quick")[0] == 200
 
 
+def test_other_methods_leave_the_connection_usable(tmp_path: Path) -> None:
+    with serving(tmp_path, table=Slow().table) as agent:
+        connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=SECONDS)
+        for method, path, status in (("HEAD", "/quick", 405), ("HEAD", "/x", 404), ("DELETE", "/quick", 405)):
+            connection.request(method, path)
+            response = connection.getresponse()
+            response.read()
+            assert (response.status, response.getheader("Allow")) == (status, "GET" if status == 405 else None)
+            connection.request("GET", "/quick")
+            assert connection.getresponse().read() == b"quick"
+        connection.close()
+
+
 def test_a_chunked_body_is_bounded(tmp_path: Path) -> None:
     with serving(tmp_path, table=Slow().table) as agent:
         connection = agent.connect()
