@@ -56,6 +56,7 @@ class Application:
         """Answer ``routes``; ``concurrent`` and ``seconds`` bound the work."""
         self._routes = routes
         self._slots = BoundedSemaphore(concurrent)
+        self._large = BoundedSemaphore(1)
         self._seconds = seconds
 
     def __call__(self, environment: Mapping[str, Any], start: StartResponse) -> Iterable[bytes]:
@@ -73,12 +74,13 @@ class Application:
                 return _send(start, Answer([], JSON, 404))
             return _send(start, _failure(404, "unknown-path", f"there is no {path[:200]}: see /v1/openapi.json"))
         route, parameters = found
-        taken = not route.light
-        if taken and not self._slots.acquire(blocking=False):
-            return _send(start, _failure(503, "busy", "other requests are being answered: try again in a second"))
         closing = ExitStack()
-        if taken:
-            closing.callback(self._slots.release)
+        wanted = () if route.light else (self._slots, self._large) if route.large else (self._slots,)
+        for slot in wanted:
+            if not slot.acquire(blocking=False):
+                closing.close()
+                return _send(start, _failure(503, "busy", "other requests are being answered: try again in a second"))
+            closing.callback(slot.release)
         try:
             check = Guard(environment.get(DISCONNECTED, _never), self._seconds)
             request = Request(parameters, _body(environment, route), check, closing)

@@ -296,6 +296,7 @@ def routes(work: Work) -> tuple[Route, ...]:
             "the file, verbatim",
             do.file,
             BYTES,
+            large=True,
         ),
         Route(
             "POST",
@@ -355,6 +356,7 @@ def routes(work: Work) -> tuple[Route, ...]:
             "the list, verbatim",
             do.cluster_file,
             BYTES,
+            large=True,
         ),
         Route(
             "POST",

@@ -51,7 +51,7 @@ class Route:
     """One path and method. A parameter in braces is a segment of the path, or one of `WITH_SLASHES`.
 
     ``schema`` is that of a JSON answer, ``body`` of the JSON that has to be sent. A ``light`` route is answered even
-    when as many others as are allowed are.
+    when as many others as are allowed are; of ``large`` ones, whose answers may fill the memory, one at a time.
     """
 
     method: str
@@ -64,6 +64,7 @@ class Route:
     schema: Mapping[str, Any] | None = None
     body: Mapping[str, Any] | None = None
     light: bool = False
+    large: bool = False
     statuses: tuple[int, ...] = field(default=())
 
     @cached_property
@@ -86,11 +87,9 @@ class Route:
 
     def errors(self) -> Mapping[int, str]:
         """The statuses other than 200 that it can have, with their meanings."""
-        usual = {503} if self.light else {404, 500, 503, 504}
-        if self.light and 503 not in self.statuses:
-            usual = set()
+        usual = set() if self.light else {404, 500, 503, 504}
         if self.body is not None:
-            usual |= {400}
+            usual.add(400)
         return {status: ERRORS[status] for status in sorted(usual | set(self.statuses))}
 
 

@@ -68,6 +68,7 @@ class Slow:
             Route("GET", "/endless", "endless", "", "", self.endless, BYTES),
             Route("GET", "/working", "working", "", "", self.working, BYTES),
             Route("GET", "/quick", "quick", "", "", self.quick, BYTES),
+            Route("GET", "/large", "large", "", "", self.hold, BYTES, large=True),
             Route("GET", "/light", "light", "", "", self.quick, BYTES, light=True),
         ]
 
@@ -88,6 +89,21 @@ def test_only_so_many_requests_are_worked_on_and_light_ones_come_on_top(tmp_path
             assert b"200 OK" in connection.recv(4096)
             connection.close()
         assert agent.ask("/quick")[::2] == (200, b"quick")
+
+
+def test_large_answers_are_made_one_at_a_time(tmp_path: Path) -> None:
+    slow = Slow()
+    with serving(tmp_path, table=slow.table, concurrent=2) as agent:
+        connection = agent.connect()
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert slow.entered.acquire(timeout=SECONDS)
+        for _ in range(3):
+            assert agent.ask("/large")[0] == 503
+            assert agent.ask("/quick")[0] == 200
+        slow.go.set()
+        assert b"200 OK" in connection.recv(4096)
+        connection.close()
+        assert agent.ask("/large")[0] == 200
 
 
 def test_work_ends_when_its_client_goes(tmp_path: Path) -> None:

@@ -203,3 +203,9 @@ def test_any_words_are_a_rule(words: list[str]) -> None:
     (rule,) = rules(" ".join(["[1:2] -A FORWARD", *words]))
     assert isinstance(rule, Rule)
     assert rule.counter is not None
+
+
+def test_lines_are_as_they_were_printed() -> None:
+    lines = listing().lines("filter", "cali-FORWARD")
+    assert [line.split()[0] for line in lines] == ["[1:60]", "[2:120]"]
+    assert listing().lines("filter", "none") == listing().lines("nat", "x") == ()

@@ -41,6 +41,7 @@ def test_limits() -> None:
     values = [row[1] for row in tables(section("agent.md", "Limits"))[0]]
     assert values == [
         f"{application.CONCURRENT}; others get 503 at once",
+        "1; they can be large",
         f"{server.CONNECTIONS}; more wait",
         f"{server.LARGEST_HEADER >> 10} KiB",
         f"{application.LARGEST_BODY >> 10} KiB",

@@ -75,7 +75,11 @@ def test_the_installed_program_answers_without_the_agents_needs(wheel: Path, tmp
         archive.extractall(tmp_path)
     hidden = tmp_path / "hidden"
     hidden.mkdir()
+<<<<<<< HEAD
     for module in ("bcc", "kubernetes", "pyroute2", "nftables", "scapy", "prometheus_client"):
+=======
+    for module in ("bcc", "pyroute2", "nftables", "scapy", "prometheus_client", "waitress"):
+>>>>>>> a1081fe (eBPF counters of a kernel, one large answer at a time, tests of the command)
         (hidden / f"{module}.py").write_text("raise ImportError('hidden by the test')\n")
     code = "import sys; from calico_debug.cli.main import main; sys.exit(main())"
     asked = ["--from", "client/client-5f8b", "--to", "svc/stars/backend", "--exit-code"]
@@ -88,3 +92,13 @@ def test_the_installed_program_answers_without_the_agents_needs(wheel: Path, tmp
         timeout=60,
     )
     assert (done.returncode, done.stdout.split(maxsplit=1)[0]) == (0, "ALLOWED"), done.stderr
+    agent = subprocess.run(
+        [sys.executable, "-c", code, "agent"],
+        env={**os.environ, "PYTHONPATH": f"{hidden}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert agent.returncode == 1
+    assert "install calico-debug[agent]" in agent.stderr
+    assert len(agent.stderr.splitlines()) == 1
