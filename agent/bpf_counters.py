@@ -39,10 +39,9 @@ class BpfCounters:
 class BpfReader:
     """Reads one node's maps."""
 
-    def __init__(self, node: NodeEvidence, index: PolicyIndex) -> None:
-        """``index`` has the cluster's policies; it may be empty."""
+    def __init__(self, node: NodeEvidence) -> None:
+        """Nothing is read yet."""
         self._node = node
-        self._index = index
         self._state: BpfState | None = None
         self._found_at = float("-inf")
         self._names: dict[int, Named] = {}
@@ -57,13 +56,16 @@ class BpfReader:
             self._found_at = now
         return self._state
 
-    def read(self) -> BpfCounters | None:
-        """Every counter as it is now, None when the dataplane does not run here. Raises `EvidenceError`."""
+    def read(self, index: PolicyIndex) -> BpfCounters | None:
+        """Every counter as it is now, None when the dataplane does not run here. Raises `EvidenceError`.
+
+        ``index`` has the cluster's policies; it may be empty.
+        """
         state = self.state()
         if state is None:
             return None
         try:
-            return BpfCounters(list(self._rules(state)), list(self._cells(state)))
+            return BpfCounters(list(self._rules(state, index)), list(self._cells(state)))
         except EvidenceError:
             self._found_at = float("-inf")
             raise
@@ -79,7 +81,7 @@ class BpfReader:
         state = BpfState(self._node)
         return state if state.reach.attachments else None
 
-    def _rules(self, state: BpfState) -> Iterator[tuple[Hashable, tuple[str, ...], int]]:
+    def _rules(self, state: BpfState, index: PolicyIndex) -> Iterator[tuple[Hashable, tuple[str, ...], int]]:
         chosen = state.map(Role.RULE_COUNTERS)
         if chosen is None:
             return
@@ -89,7 +91,7 @@ class BpfReader:
             self._names = dict(self._read_names())
             self._named_at = time.monotonic()
         for number, packets in counters.items():
-            yield (chosen.info.id, number), rule_labels(number, self._names.get(number), self._index), packets
+            yield (chosen.info.id, number), rule_labels(number, self._names.get(number), index), packets
 
     def _read_names(self) -> Iterator[tuple[int, Named]]:
         """What ids stand for, from Felix's debug files. Files that cannot be read leave their ids without a name."""

@@ -28,7 +28,7 @@ SILENCES = 2
 """Questions without an answer after which a server is asked no more."""
 
 FORBIDDEN, NOT_FOUND, GONE = 403, 404, 410
-ROLE = "ClusterRole calico-debug (daemonset/rbac.yaml)"
+ROLE = "ClusterRole calico-debug (daemonset/base/rbac.yaml)"
 
 
 class ClusterReader(Protocol):

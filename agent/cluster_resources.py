@@ -33,7 +33,7 @@ RESOURCES: Mapping[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(CALICO_GROUPS, CALICO_RESOURCES),
 }
-"""What is ever read, by API group ("" is the core group). daemonset/rbac.yaml grants the same, a test compares."""
+"""What is ever read, by API group ("" is the core group). daemonset/base/rbac.yaml grants the same, a test compares."""
 
 TIERED = frozenset({"networkpolicies", "globalnetworkpolicies", "stagednetworkpolicies", "stagedglobalnetworkpolicies"})
 """Of these Calico's API server leaves out, in silence, what is in tiers that the user may not get (v3.30 to v3.32,

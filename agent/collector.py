@@ -7,12 +7,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from calico_debug import __version__
 from calico_debug.agent.bpf_counters import BpfReader
+from calico_debug.agent.names import Known, Names
 from calico_debug.agent.rule_counters import RuleCounters
 from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.errors import EvidenceError
@@ -22,13 +22,10 @@ from calico_debug.metrics.accumulator import Accumulator, Reading
 from calico_debug.metrics.exposition import page
 from calico_debug.metrics.families import Family, Sample
 from calico_debug.metrics.rules import WORKLOAD, DropLabels, RuleBook
-from calico_debug.policy.identity import policy_index
-from calico_debug.state.cluster import load_cluster
 from calico_debug.state.node import NodeState
 
 if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource
-    from calico_debug.state.cluster import ClusterState
 
 log = logging.getLogger("calico_debug.agent")
 
@@ -39,7 +36,7 @@ CONNTRACK_SECONDS = 60.0
 SERIES = 10_000
 """Most series of one metric from one source."""
 
-RULES, EBPF, CONNTRACK = "rules", "ebpf", "conntrack"
+RULES, EBPF, CONNTRACK, NAMES = "rules", "ebpf", "conntrack", "names"
 
 
 class Health:
@@ -55,10 +52,22 @@ class Health:
 class Collector:
     """The metrics of one live node. Pages may be asked for by several threads; they are made one after the other."""
 
-    def __init__(self, source: EvidenceSource, *, pods: bool = False, series: int = SERIES) -> None:
-        """``source`` has one node, which is live; ``pods`` asks for drops by pod."""
-        self._source = source
+    def __init__(
+        self,
+        source: EvidenceSource,
+        *,
+        pods: bool = False,
+        series: int = SERIES,
+        open_names: Callable[[], EvidenceSource] | None = None,
+    ) -> None:
+        """``source`` has one node, which is live; ``pods`` asks for drops by pod. Names of policies and pods are read
+        from what ``open_names`` opens, now and then, else from ``source``.
+        """
         self._node = source.node(source.nodes()[0])
+        self._names = Names(open_names or (lambda: source), pods=pods)
+        self._known = Known()
+        self._book = RuleBook(self._known.index)
+        self._bpf = BpfReader(self._node)
         self._pods_wanted = pods
         self._lock = Lock()
         self._samples: list[Sample] = []
@@ -85,18 +94,6 @@ class Collector:
 
     # ----------------------------------------------------------------------------------------------------- internals
 
-    @cached_property
-    def _cluster(self) -> ClusterState:
-        return load_cluster(self._source)
-
-    @cached_property
-    def _book(self) -> RuleBook:
-        return RuleBook(policy_index(self._cluster.policies()))
-
-    @cached_property
-    def _bpf(self) -> BpfReader:
-        return BpfReader(self._node, policy_index(self._cluster.policies()))
-
     def _refresh(self) -> None:
         if time.monotonic() - self._made_at <= CACHED_SECONDS:
             return
@@ -106,6 +103,7 @@ class Collector:
         self._made_at = time.monotonic()
 
     def _collect(self) -> Iterator[Sample]:
+        self._read(NAMES, self._read_names)
         self._read(RULES, self._read_rules)
         self._read(EBPF, self._read_bpf)
         gauges: list[Sample] = []
@@ -139,6 +137,14 @@ class Collector:
             health.error, health.good_at = "", time.monotonic()
         health.seconds = time.monotonic() - started
 
+    def _read_names(self) -> None:
+        known = self._names.known()
+        if known.index is not self._known.index:
+            self._book = RuleBook(known.index)
+        self._known = known
+        if known.problem:
+            raise EvidenceError(known.problem)
+
     def _read_rules(self) -> None:
         packets: list[Reading[tuple[str, ...]]] = []
         octets: list[Reading[tuple[str, ...]]] = []
@@ -155,7 +161,7 @@ class Collector:
         self._add(RULES, {families.RULE_PACKETS: packets, families.RULE_BYTES: octets, **drops.readings()})
 
     def _read_bpf(self) -> None:
-        found = self._bpf.read()
+        found = self._bpf.read(self._known.index)
         if found is None:
             return
         drops = _Drops(self._pods_by_interface())
@@ -181,9 +187,9 @@ class Collector:
         found: dict[str, tuple[str, str]] = {}
         for family in (4, 6):
             for route in state.routing(family).tables.get("main", ()):
-                pod = self._cluster.pod_by_address(route.destination.network_address) if len(route.hops) == 1 else None
-                if pod is not None:
-                    found[route.hops[0].interface] = (pod.namespace, pod.name)
+                pod = self._known.pods.get(route.destination.network_address)
+                if pod is not None and len(route.hops) == 1:
+                    found[route.hops[0].interface] = pod
         return found
 
     def _connections(self) -> Iterator[Sample]:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from calico_debug.agent.application import Application
+from calico_debug.agent.cluster import LiveCluster, UnusableCluster
 from calico_debug.agent.collector import Collector
 from calico_debug.agent.evidence import LiveSource
 from calico_debug.agent.guard import GuardedSource
+from calico_debug.agent.kubeconfig import find_access
 from calico_debug.agent.routes import Work, routes
 from calico_debug.agent.server import Listeners
 from calico_debug.errors import CalicoDebugError
@@ -19,6 +21,7 @@ from calico_debug.errors import CalicoDebugError
 if TYPE_CHECKING:
     from types import FrameType
 
+    from calico_debug.agent.cluster import ClusterReader
     from calico_debug.agent.routing import Request
     from calico_debug.agent.settings import Settings
     from calico_debug.evidence.source import EvidenceSource
@@ -66,6 +69,18 @@ class Readiness:
         return ""
 
 
+def find_cluster() -> ClusterReader | None:
+    """The cluster whose pod this is, or that kubectl would ask; None where there is none.
+
+    A new one each time: what it has found out about a server holds for one question.
+    """
+    try:
+        access = find_access()
+        return LiveCluster(access) if access is not None else None
+    except CalicoDebugError as error:
+        return UnusableCluster(str(error))
+
+
 def work_on(open_source: Callable[[], EvidenceSource], collector: Collector) -> Work:
     """What the routes answer from: a source of its own for every request."""
 
@@ -100,10 +115,10 @@ def serve(settings: Settings, node: str = "") -> None:
     logging.getLogger("waitress").setLevel(logging.ERROR)
 
     def open_source() -> EvidenceSource:
-        return LiveSource(node)
+        return LiveSource(node, find_cluster())
 
     listeners = Listeners()
-    collector = Collector(LiveSource(node), pods=settings.metrics_pods)
+    collector = Collector(LiveSource(node), pods=settings.metrics_pods, open_names=open_source)
 
     def stop(number: int, _frame: FrameType | None) -> None:
         log.info("%s: stopping", signal.Signals(number).name)

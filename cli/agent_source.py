@@ -8,7 +8,7 @@ import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from calico_debug.errors import CalicoDebugError, EvidenceError, MissingEvidence, UsageError
@@ -17,6 +17,9 @@ from calico_debug.evidence.bpf import KernelMaps
 from calico_debug.evidence.source import NetlinkDump, NodeEvidence
 from calico_debug.model.bpf_objects import MapInfo, RawEntries
 from calico_debug.model.conntrack import Tuple
+
+if TYPE_CHECKING:
+    from calico_debug.agent.cluster import ClusterReader
 
 SECONDS = 60.0
 """Longest silence of an agent: its requests have 30 s."""
@@ -42,8 +45,12 @@ class _UnixConnection(http.client.HTTPConnection):
 class AgentSource:
     """An agent as a source of evidence; implements `EvidenceSource`. One connection, kept open."""
 
-    def __init__(self, place: str) -> None:
-        """``place`` is the path of a socket or ``http://ADDR:PORT``; nothing is sent yet. Raises `UsageError`."""
+    def __init__(self, place: str, cluster: ClusterReader | None = None) -> None:
+        """``place`` is the path of a socket or ``http://ADDR:PORT``; nothing is sent yet. Raises `UsageError`.
+
+        Objects are those of ``cluster``, else what the agent can read of its own.
+        """
+        self._cluster = cluster
         self._place = place
         self._connection = _connection(place)
         self._nodes: dict[str, NodeEvidence] = {}
@@ -67,10 +74,12 @@ class AgentSource:
 
     def cluster_files(self) -> Sequence[str]:
         """See `EvidenceSource`."""
-        return _texts(self.json("/v1/cluster")["files"])
+        return self._cluster.files() if self._cluster is not None else _texts(self.json("/v1/cluster")["files"])
 
     def read_cluster(self, file: str) -> bytes:
         """See `EvidenceSource`."""
+        if self._cluster is not None:
+            return self._cluster.read(file)
         return self.ask(f"/v1/cluster/{quote(file, safe='')}")
 
     # ---------------------------------------------------------------------------------------------------- requests

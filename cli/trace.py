@@ -96,9 +96,7 @@ def trace(environment: Environment, /, **given: object) -> int:
     options = TraceOptions(**given)  # type: ignore[arg-type]
     check(options)
     style = Style(colour=environment.colour(options.colour), columns=environment.columns)
-    place = Place(
-        options.bundle, options.namespace, options.node, options.kubeconfig, options.context, options.agent
-    )
+    place = Place(options.bundle, options.namespace, options.node, options.kubeconfig, options.context, options.agent)
     if options.flows is not None:
         from calico_debug.cli.flows import answer_flows
 

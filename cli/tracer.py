@@ -89,12 +89,12 @@ def find_cluster(place: Place) -> ClusterReader | None:
     Raises `CalicoDebugError` when the user names a cluster that cannot be used; one that was merely found is no reason
     to fail, addresses work without.
     """
-    if place.bundle is not None:
+    named = place.kubeconfig is not None or place.context is not None
+    if place.bundle is not None or (place.agent is not None and not named):
         return None
     from calico_debug.agent.cluster import LiveCluster, UnusableCluster
     from calico_debug.agent.kubeconfig import find_access
 
-    named = place.kubeconfig is not None or place.context is not None
     try:
         access = find_access(place.kubeconfig, place.context)
         cluster = LiveCluster(access) if access is not None else None
@@ -115,7 +115,7 @@ def _open(place: Place, platform: str, cluster: ClusterReader | None) -> Evidenc
     if place.agent is not None:
         from calico_debug.cli.agent_source import AgentSource
 
-        return AgentSource(place.agent)
+        return AgentSource(place.agent, cluster)
     if platform != "linux" and cluster is None:
         raise EvidenceError(
             f"only a Linux node can be read live, and this system is {platform}: name a recording with --bundle"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from calico_debug.explain.bpf_policy import PROFILE, policy_of
+from calico_debug.explain.bpf_policy import PROFILE, policy_and_rule
 from calico_debug.metrics.rules import END_OF_TIER, HOST, NO_PROFILE, WORKLOAD, DropLabels
 from calico_debug.model.bpf import InterfaceCounters, InterfaceState
 from calico_debug.model.bpf_words import CounterName, counter_name
@@ -70,7 +70,7 @@ def rule_labels(number: int, named: Named | None, index: PolicyIndex) -> tuple[s
     if section.owner == PROFILE:
         action = section.action.capitalize()
         return (EBPF, direction, "", PROFILE, "", section.name, str(section.index), action)
-    policy, rule = policy_of(section, direction, named.family, index)
+    policy, rule = policy_and_rule(section, direction, named.family, index)
     place = str(rule.index) if rule.index is not None else f"#{section.index}" + ("/ip6" if named.family == 6 else "")
     return (EBPF, direction, section.tier, policy.kind, policy.namespace, policy.name, place, rule.action)
 

@@ -25,7 +25,7 @@ LABELS: Mapping[str, str] = {
         "index of the API's rule from 0; #N the rule's place among those of the chain where no object tells the index, "
         "with /ip6 for IPv6; id:HEX an eBPF rule without a name; end-of-tier; no-profile"
     ),
-    "source": "what was read: rules, ebpf, conntrack",
+    "source": "what was read: rules, ebpf, conntrack; names, the cluster's policies and pods",
     "table": "netfilter, or ebpf-v4 and ebpf-v6 for the maps of the eBPF dataplane",
     "tier": "tier of the policy; empty for profiles and where it is not known",
     "version": "version of calico-debug",

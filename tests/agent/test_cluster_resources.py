@@ -10,7 +10,7 @@ from calico_debug.agent.cluster_resources import RESOURCES, TIERED, Listing
 from calico_debug.decode.policies import POLICY_SOURCES
 from tests.docs.markdown import section, tables
 
-ROLE = Path(__file__).parents[2] / "daemonset" / "rbac.yaml"
+ROLE = Path(__file__).parents[2] / "daemonset" / "base" / "rbac.yaml"
 
 
 def test_where_lists_are() -> None:

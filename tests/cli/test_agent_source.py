@@ -172,3 +172,20 @@ def test_whatever_a_stranger_says_is_one_line_for_the_user(answer: bytes) -> Non
 def test_the_tracer_takes_an_agent(tmp_path: Path) -> None:
     source = open_source(Place(agent=str(tmp_path / "a.sock")), "darwin")
     assert source.origin == f"agent {tmp_path / 'a.sock'}"
+
+
+def test_a_cluster_that_the_user_names_goes_before_the_agents(tmp_path: Path) -> None:
+    class Cluster:
+        origin, namespace = "cluster x", "ns"
+
+        def files(self) -> list[str]:
+            return ["pods.json"]
+
+        def read(self, file: str) -> bytes:
+            return f"mine, {file}".encode()
+
+    with serving(tmp_path, MemorySource({"services.json": "theirs"}, {"n1": MemoryNode({})})) as agent:
+        theirs, mine = AgentSource(agent.path), AgentSource(agent.path, Cluster())
+        assert (theirs.cluster_files(), theirs.read_cluster("services.json")) == (("services.json",), b"theirs")
+        assert (mine.cluster_files(), mine.read_cluster("pods.json")) == (["pods.json"], b"mine, pods.json")
+        assert mine.nodes() == ("n1",)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 RESOURCES = Path(__file__).with_name("resources.yaml")
-ROLE = Path(__file__).parents[2] / "daemonset" / "rbac.yaml"
+ROLE = Path(__file__).parents[2] / "daemonset" / "base" / "rbac.yaml"
 
 OWN = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "ownerReferences", "selfLink")
 """Metadata that the server writes itself, or that points to objects of another cluster."""
@@ -69,7 +69,7 @@ def install(server: Server, wanted: Iterable[Object]) -> None:
 
 
 def grant_role(server: Server) -> None:
-    """What an administrator does with daemonset/rbac.yaml."""
+    """What an administrator does with daemonset/base/rbac.yaml."""
     server.create("/api/v1/namespaces", {"metadata": {"name": "calico-debug"}})
     for document in yaml.safe_load_all(ROLE.read_text()):
         server.create(path_of(document), document)

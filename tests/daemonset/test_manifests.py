@@ -140,9 +140,13 @@ def test_rights_are_few(overlay: str) -> None:
     added = set(context["capabilities"]["add"])
     assert {"NET_ADMIN", "BPF"} <= added
     assert ("SYS_ADMIN" in added) == pod.get("hostPID", False) == (overlay == "trace")
-    kinds = [one["kind"] for one in built(DAEMONSET / "overlays" / overlay)]
-    assert not [kind for kind in kinds if "Role" in kind]
-    assert pod["automountServiceAccountToken"] is False
+    found = {one["kind"]: one for one in built(DAEMONSET / "overlays" / overlay)}
+    account, role = found["ServiceAccount"]["metadata"], found["ClusterRole"]
+    assert account["name"] == pod["serviceAccountName"]
+    assert found["ClusterRoleBinding"]["roleRef"]["name"] == role["metadata"]["name"]
+    (subject,) = found["ClusterRoleBinding"]["subjects"]
+    assert (subject["name"], subject["namespace"]) == (account["name"], account["namespace"])
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} <= {"list", "get"}
     assert pod["hostNetwork"] is True
 
 

@@ -1,4 +1,4 @@
-"""Counters in real maps: what programs would write moves the right series, and maps that Felix replaces take none away."""
+"""Counters in real maps: what programs would write moves the right series; maps that Felix replaces take none away."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ RECORDED = recordings("-bpf")
 
 def reading(recording: Recording, node: str) -> BpfCounters:
     index = policy_index(load_cluster(recording.source).policies())
-    found = BpfReader(recording.source.node(node), index).read()
+    found = BpfReader(recording.source.node(node)).read(index)
     assert found is not None
     return found
 
