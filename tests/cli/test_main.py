@@ -26,6 +26,11 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
     assert [line.split()[0] for line in ran.out.partition("Commands:\n")[2].splitlines()] == [
         *("assert", "attachments", "bundle", "chain", "conntrack", "counters", "drift", "endpoints", "ifstate"),
         *("ipsets", "nat", "policies", "policy", "routes", "trace"),
+        *("assert", "attachments", "bundle", "chain", "conntrack", "counters", "endpoints", "ifstate", "ipsets", "nat"),
+        *("policies", "policy", "routes", "trace"),
+        *("assert", "attachments", "bundle", "chain", "conntrack", "counters", "ifstate", "ipsets", "nat", "policy"),
+        *("routes", "trace"),
+        *("agent", "assert", "attachments", "chain", "conntrack", "counters", "ifstate", "ipsets", "nat", "routes", "trace")
     ]
 
 
