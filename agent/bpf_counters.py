@@ -23,7 +23,7 @@ FRESH_SECONDS = 60.0
 """How long what was found out about programs, maps and names holds; Felix replaces maps when it is upgraded."""
 
 FOLDER = "var-run-calico-bpf/policy/"
-DEBUG_FILE = re.compile(r"(.+)_(ingress|egress|xdp)_v([46])\.json")
+DEBUG_FILE = re.compile(r"(.+)_(ingress|egress|xdp)_v[46]\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class BpfReader:
                 continue  # gone, or half written: Felix is at it
             for section in debug.rules:
                 if section.match_id:
-                    yield section.match_id, Named(section, direction, int(match[3]))
+                    yield section.match_id, Named(section, direction)
 
     @staticmethod
     def _cells(state: BpfState) -> Iterator[tuple[Hashable, Cell]]:

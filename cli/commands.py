@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 from calico_debug import __version__
-from calico_debug.cli.assertions import assertions
-from calico_debug.cli.bundle import bundle
 from calico_debug.cli.agent import agent
 from calico_debug.cli.assertions import assertions
+from calico_debug.cli.bundle import bundle
 from calico_debug.cli.chain import chain
 from calico_debug.cli.drift import drift
 from calico_debug.cli.dump import COMMANDS as LISTINGS

@@ -41,11 +41,10 @@ _NOT_A_WORD = re.compile(r"[^a-z0-9]+")
 
 
 class Named(NamedTuple):
-    """A section of a debug file, with the direction and IP version of its program."""
+    """A section of a debug file, with the direction of its program."""
 
     section: Section
     direction: str
-    family: int
 
 
 class Cell(NamedTuple):
@@ -70,8 +69,8 @@ def rule_labels(number: int, named: Named | None, index: PolicyIndex) -> tuple[s
     if section.owner == PROFILE:
         action = section.action.capitalize()
         return (EBPF, direction, "", PROFILE, "", section.name, str(section.index), action)
-    policy, rule = policy_and_rule(section, direction, named.family, index)
-    place = str(rule.index) if rule.index is not None else f"#{section.index}" + ("/ip6" if named.family == 6 else "")
+    policy, rule = policy_and_rule(section, direction, index)
+    place = str(rule.index) if rule.index is not None else f"#{section.index}"
     return (EBPF, direction, section.tier, policy.kind, policy.namespace, policy.name, place, rule.action)
 
 

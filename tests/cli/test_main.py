@@ -29,8 +29,20 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
         *("assert", "attachments", "bundle", "chain", "conntrack", "counters", "endpoints", "ifstate", "ipsets", "nat"),
         *("policies", "policy", "routes", "trace"),
         *("assert", "attachments", "bundle", "chain", "conntrack", "counters", "ifstate", "ipsets", "nat", "policy"),
+        *(
+            "agent",
+            "assert",
+            "attachments",
+            "bundle",
+            "chain",
+            "conntrack",
+            "counters",
+            "ifstate",
+            "ipsets",
+            "nat",
+            "policy",
+        ),
         *("routes", "trace"),
-        *("agent", "assert", "attachments", "chain", "conntrack", "counters", "ifstate", "ipsets", "nat", "routes", "trace")
     ]
 
 

@@ -47,6 +47,8 @@ def test_options() -> None:
     )
     for command, title in pages:
     for command, title in ((trace, "Options of trace"), (chain, "chain"), (agent, "agent"), (assertions, "assert")):
+    pages = ((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle"))
+    for command, title in (*pages, (agent, "agent")):
         context = click.Context(command, help_option_names=["-h", "--help"])
         options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
         table = next(
@@ -121,7 +123,7 @@ def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) 
     if words[0] in ("chain", "bundle") and not {"--bundle", "--kubeconfig"} & set(words):
     # An agent would serve until it is stopped: on this system there is none to start.
     platform = "darwin" if words[0] == "agent" else "linux"
-    if words[0] == "chain" and not {"--bundle", "--kubeconfig"} & set(words):
+    if words[0] in ("chain", "bundle") and not {"--bundle", "--kubeconfig"} & set(words):
         words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
     assert run(*words, platform=platform).code in (ExitCode.FAILED, ExitCode.ANSWERED)

@@ -103,10 +103,10 @@ def test_the_id_tells_the_direction_better_than_the_program() -> None:
     """A workload's program holds policy of the host's, in the other direction."""
     number = rule_id("APE1|gnp/hosts")
     section = Section(SectionKind.RULE, "default", "GlobalNetworkPolicy", "", "hosts", 1, number, "allow")
-    assert rule_labels(number, Named(section, "ingress", 4), INDEX) == (
+    assert rule_labels(number, Named(section, "ingress"), INDEX) == (
         *("ebpf", "egress", "default", "GlobalNetworkPolicy", "", "hosts"),
         *("1", "Allow"),
     )
     # An allocated id says nothing: then the program's counts.
     other = Section(SectionKind.RULE, "default", "GlobalNetworkPolicy", "", "hosts", 1, 7, "allow")
-    assert rule_labels(7, Named(other, "ingress", 4), INDEX)[1] == "ingress"
+    assert rule_labels(7, Named(other, "ingress"), INDEX)[1] == "ingress"

@@ -94,7 +94,7 @@ def test_limit_of_time() -> None:
 class Forbidding(MemorySource):
     def read_cluster(self, file: str) -> bytes:
         if file == "pods.json":
-            raise MissingEvidence("the cluster forbids to list pods: apply daemonset/rbac.yaml")
+            raise MissingEvidence("the cluster forbids to list pods: apply daemonset/base/rbac.yaml")
         return super().read_cluster(file)
 
 
