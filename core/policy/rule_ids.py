@@ -96,7 +96,7 @@ def named(
 
 
 def direction_of(section: Section) -> str:
-    """ "ingress" or "egress" as a section's id tells, "" when it was not computed from names (flow logs)."""
+    """What a section's id tells: "ingress", "egress", or "" when it was not computed from names (flow logs)."""
     full_ids = [f"{section.namespace}/{section.name}" if section.namespace else section.name]
     if section.owner != "Profile":
         kind = FELIX_KINDS.get(section.owner, section.owner)

@@ -156,6 +156,8 @@ def intent(folder: Path) -> None:
             Command(f"a matrix of {MATRIX} x {MATRIX} pods", [*asked, "matrix"]),
         ],
     )
+
+
 def metrics() -> None:
     """One scrape of the agent's metrics, beside listing the rules."""
     reason = namespaces.supported()

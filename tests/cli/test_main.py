@@ -37,12 +37,12 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
             "chain",
             "conntrack",
             "counters",
+            "endpoints",
             "ifstate",
             "ipsets",
             "nat",
-            "policy",
         ),
-        *("routes", "trace"),
+        *("policies", "policy", "routes", "trace"),
     ]
 
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from calico_debug.model.bytecode import Section, SectionKind
 from calico_debug.model.cluster import PolicyObject
-from calico_debug.policy.rule_ids import end_of_tier_id, fnv1a, named, policy_ids, rule_id
-from calico_debug.policy.rule_ids import direction_of, end_of_tier_id, fnv1a, named, rule_id
+from calico_debug.policy.rule_ids import direction_of, end_of_tier_id, fnv1a, named, policy_ids, rule_id
 from tests.bytecode.recorded import RECORDED, RecordedCluster
 from tests.recordings import Recording
 
@@ -108,6 +107,8 @@ def test_ids_of_one_direction() -> None:
     assert rule_id("API2|np/shop/web") not in ingress
     assert set(egress.values()) == {0}
     assert not ingress.keys() & egress.keys()
+
+
 def test_the_direction_of_a_computed_id() -> None:
     for prefix, direction in (("APE2|np/red/web", "egress"), ("DPI2|np/red/web", "ingress")):
         section = Section(SectionKind.RULE, "default", "NetworkPolicy", "red", "web", 2, rule_id(prefix), "allow")
