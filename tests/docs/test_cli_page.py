@@ -114,14 +114,10 @@ def nothing_there(_: Ran, question: Question) -> FlowExplanation:
 def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They fail, if at all, because the bundle or the flows are not there, never because of what is typed."""
     words = shlex.split(example, comments=True)[1:]
-    live = {"--bundle", "--kubeconfig"}
-    if words[0] in ("chain", "bundle", "policies", "endpoints", "drift") and not live & set(words):
-    if words[0] in ("chain", "bundle", "policies", "endpoints") and not live & set(words):
-    if words[0] in ("chain", "bundle") and not {"--bundle", "--kubeconfig"} & set(words):
     # An agent would serve until it is stopped: on this system there is none to start.
     platform = "darwin" if words[0] == "agent" else "linux"
     live = {"--bundle", "--kubeconfig"}
-    if words[0] in ("chain", "bundle", "policies", "endpoints") and not live & set(words):
+    if words[0] in ("chain", "bundle", "policies", "endpoints", "drift") and not live & set(words):
         words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
     assert run(*words, platform=platform).code in (ExitCode.FAILED, ExitCode.ANSWERED)
