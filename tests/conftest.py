@@ -7,8 +7,8 @@ import pytest
 from hypothesis import settings
 
 # The same cases in every run: what is committed is green for everyone. HYPOTHESIS_PROFILE=search looks for new ones.
-settings.register_profile("same", derandomize=True, database=None, print_blob=True)
-settings.register_profile("search", derandomize=False, print_blob=True)
+settings.register_profile("same", derandomize=True, database=None, print_blob=True, deadline=None)
+settings.register_profile("search", derandomize=False, print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
