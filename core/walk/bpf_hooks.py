@@ -13,6 +13,8 @@ from calico_debug.walk.bpf_outcomes import XDP
 from calico_debug.walk.packet import TCP, UDP
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from calico_debug.model.bpf import InterfaceState
     from calico_debug.model.bpf_objects import Attachment
     from calico_debug.state.bpf_lookups import BpfLookups
@@ -86,15 +88,22 @@ class InterfaceHooks:
         """Whether it is the device that the host's own packets to services are routed to (bpfin.cali)."""
         return self.index(name) in self._service_devices
 
+    def behind_service_device(self, name: str) -> str:
+        """The device at its other end (bpfout.cali), whose program translates what the host sends; "" without one."""
+        number = self._service_devices.get(self.index(name) or 0)
+        return next((link.name for link in self._state.interfaces.values() if link.index == number), "")
+
     @cached_property
-    def _service_devices(self) -> frozenset[int]:
+    def _service_devices(self) -> Mapping[int, int]:
+        """The number of each service device, with that of its other end."""
         reach = self._state.bpf.reach
-        found = (
-            getattr(settings, "nat_in_ifindex", 0)
+        found = {
+            settings.nat_in_ifindex: settings.nat_out_ifindex
             for attachment in reach.attachments
             for settings in reach.globals(attachment.program_id).values()
-        )
-        return frozenset(found) - {0}
+            if isinstance(settings, TcGlobals) and settings.nat_in_ifindex
+        }
+        return found
 
     def settings(self, interface: str, hook: str, family: int) -> TcGlobals | None:
         """The settings of the program at a hook."""

@@ -199,6 +199,9 @@ class BpfPassage(PolicedPassage):
         packet.incoming = None
         if self._translate_service() is None:
             return way
+        if service_device:
+            # A host endpoint for all interfaces is one for the device that translates, too.
+            self._police_settled(datapath.hooks.behind_service_device(way.interface), workload=False)
         moved = self._decided(self._found(self._router.look_up(self._question(LOOPBACK), self._chooser)))
         packet.outgoing = self._interface(moved.interface)
         if not service_device and datapath.hooks.is_workload(moved.interface):

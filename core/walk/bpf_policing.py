@@ -101,8 +101,11 @@ class PolicedPassage(Passage):
 
     def _police(self, workload: bool) -> None:
         """What a packet has to pass once its destination is settled (tc.c, calico_tc_process_ct_lookup)."""
-        packet, addresses = self._packet, self._datapath.addresses
         self._check_reverse_path(workload)
+        self._police_settled(self._arrived, workload)
+
+    def _police_settled(self, interface: str, workload: bool) -> None:
+        packet, addresses = self._packet, self._datapath.addresses
         to_host = addresses.is_host(packet.family, packet.destination)
         if flag := addresses.blackholed(packet):
             answer = "" if flag == "blackhole-drop" else "port-unreachable"
@@ -110,7 +113,7 @@ class PolicedPassage(Passage):
         if not workload and to_host and addresses.failsafe(packet, outbound=False):
             self._trace.events.append(PassedUnasked("failsafe", "ingress"))
         elif not is_neighbour_discovery(packet):
-            self._ask_policy(self._arrived, INGRESS)
+            self._ask_policy(interface, INGRESS)
             if workload and to_host:
                 self._check_host_action()
 

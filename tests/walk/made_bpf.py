@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -83,23 +84,25 @@ ENTRIES: Entries = {
 LINKS = json.dumps(
     [
         {"ifindex": index, "ifname": name, "flags": ["UP"], "operstate": "UP"}
-        for index, name in ((2, "eth0"), (3, POD), (4, "cali2"), (5, "bpfin.cali"))
+        for index, name in ((2, "eth0"), (3, POD), (4, "cali2"), (5, "bpfin.cali"), (6, "bpfout.cali"))
     ]
 )
 
 
-def made(flags: int = 0, **changes: Any) -> BpfDatapath:
+def made(flags: int = 0, files: Mapping[str, str] | None = None, **changes: Any) -> BpfDatapath:
     node = BpfNode(ENTRIES)
     for name in ("cali_v4_mglv2", "cali_v4_nat_aff", "cali_v4_fsafes2", "cali_v4_sprefix"):
         node.add_map(name)
     node.files["bpf/pins.txt"] = "".join(f"/sys/fs/bpf/tc/globals/{name}\n" for name in node.ids)
     node.files["ip-link.json"] = LINKS
+    node.files |= files or {}
     block = SETTINGS.pack(
         {
             "interface": POD.ljust(15, "-"),
             "jumps": (0, 5, *([0xFFFFFFFF] * 38)),
             "flags": flags,
             "nat_in_ifindex": 5,
+            "nat_out_ifindex": 6,
             "maglev_table_size": TABLE,
         }
     )

@@ -22,3 +22,8 @@ def test_interfaces(datapath: BpfDatapath) -> None:
     assert not datapath.hooks.attached("eth0", INGRESS)
     assert [datapath.hooks.is_workload(name) for name in (POD, "cali2", "gone")] == [True, False, False]
     assert [datapath.hooks.is_service_device(name) for name in ("bpfin.cali", POD, "gone")] == [True, False, False]
+    assert [datapath.hooks.behind_service_device(name) for name in ("bpfin.cali", POD, "gone")] == [
+        "bpfout.cali",
+        "",
+        "",
+    ]
