@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha1, sha256
 from typing import Final
 
 from calico_debug.model.bytecode import (
@@ -17,6 +19,7 @@ from calico_debug.model.bytecode import (
     JUMP,
     LOAD_WIDE,
     MAP,
+    MAP_VALUE,
     MAX_INSTRUCTIONS,
     PLAIN,
     SECOND_HALF,
@@ -60,6 +63,8 @@ _SLOT: Final = struct.Struct("<BBhi")
 _MOVE_IMMEDIATE32, _SMALL = 0xB4, 16
 _COMPARISONS: Final = frozenset({0x15, 0x55, 0x35, 0xA5, 0xB5, 0x16, 0x56})
 """Comparisons with numbers that Felix's assembler writes (felix/bpf/asm)."""
+_TAG_DIGITS: Final = 16
+"""Twice BPF_TAG_SIZE."""
 _ADD_IMMEDIATE, _LOAD_WORD, _JUMP_ABOVE, _MOVE_IMMEDIATE = 0x07, 0x61, 0x35, 0xB7
 
 
@@ -100,6 +105,17 @@ def to_bytes(instructions: Iterable[Instruction]) -> bytes:
             immediate, upper = upper, None
         raw += _SLOT.pack(one.code, one.source << 4 | one.destination, one.offset, immediate)
     return bytes(raw)
+
+
+def tags(instructions: Iterable[Instruction]) -> frozenset[str]:
+    """The tags that kernels give a program loaded from these instructions, as bpftool shows them.
+
+    A digest with the maps left out (kernel/bpf/core.c bpf_prog_calc_tag): SHA-1, SHA-256 since Linux 6.18.
+    """
+    raw = to_bytes(
+        replace(one, immediate=0) if one.code == LOAD_WIDE and one.source in (MAP, MAP_VALUE) else one for one in instructions
+    )
+    return frozenset(digest(raw).hexdigest()[:_TAG_DIGITS] for digest in (sha1, sha256))
 
 
 def from_xlated(dump: object, name: str = "the program") -> Program:

@@ -1,7 +1,8 @@
 """The policy program that an interface really runs, and whether Felix's debug file still tells of it.
 
 Felix writes the debug file beside loading the program (felix/dataplane/linux/bpf_ep_mgr.go, writePolicyDebugInfo), for
-people. Only the kernel's own dump is certain: where the two differ, the dump is what is run.
+people. What is certain is the tag that the kernel gave the loaded program, and its own dump of it: where the file
+differs, the dump is what is run.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from calico_debug.decode.bpf_instructions import fingerprint, from_xlated
+from calico_debug.decode.bpf_instructions import fingerprint, from_xlated, tags
 from calico_debug.decode.json_text import parse_json
 from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.errors import EvidenceError, MissingEvidence
@@ -86,6 +87,8 @@ class LoadedPolicies:
                 trouble = f"{what} has no instructions"
             elif debug.interface != interface:
                 trouble = f"{what} is that of interface {debug.interface}"
+        if debug is not None and not trouble and self._is_loaded(debug, loaded):
+            return LoadedPolicy(policy_of_debug(debug, loaded.family), (), debug)
         try:
             dumped = [self._dump(number) for number in loaded.programs]
         except EvidenceError as error:
@@ -105,10 +108,26 @@ class LoadedPolicies:
             trouble = f"{what} is stale: the loaded program is another one"
         return self._from_dump(dumped, debug, trouble, loaded, xdp=direction == XDP)
 
+    def _is_loaded(self, debug: PolicyDebug, loaded: PolicyPrograms) -> bool:
+        """Whether the kernel's tags tell that the file's code is the very code that was loaded."""
+        written = [tags(part.instructions) for part in debug.programs]
+        found = self._tags(loaded)
+        return len(found) == len(written) and all(tag in ours for tag, ours in zip(found, written, strict=True))
+
+    def _tags(self, loaded: PolicyPrograms) -> list[str]:
+        programs = self._state.bpf.programs
+        return [programs[part].tag if part in programs else "" for part in loaded.programs]
+
     def _unverified(
         self, debug: PolicyDebug, what: str, loaded: PolicyPrograms, missing: EvidenceError
     ) -> LoadedPolicy:
-        """Without a dump of the loaded program only the number of its parts can be compared."""
+        """Without a dump and tags of the loaded program only the number of its parts can be compared."""
+        if any(self._tags(loaded)):
+            numbers = ", ".join(map(str, loaded.programs))
+            raise Undecided(
+                f"{what} is stale: the loaded program ({numbers}) has another tag; record `bpftool -j prog dump xlated "
+                f"id {numbers} opcodes` too"
+            )
         if len(debug.programs) != len(loaded.programs):
             raise Undecided(
                 f"{what} is stale: it has {len(debug.programs)} programs, and {len(loaded.programs)} are loaded; "

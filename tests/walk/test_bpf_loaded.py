@@ -12,7 +12,7 @@ from calico_debug.model.explanation import FlowExplanation
 from calico_debug.state.bpf_programs import PolicyPrograms
 from calico_debug.walk.bpf_loaded import LoadedPolicies, leftover_debug_files
 from calico_debug.walk.context import Undecided
-from tests.walk.recorded_bpf import CUSTOMER, CUSTOMER_DEVICE, POLICY, SUMMARY, RecordedCluster, recorded
+from tests.walk.recorded_bpf import CUSTOMER, CUSTOMER_DEVICE, POLICY, SUMMARY, Change, RecordedCluster, recorded
 
 EGRESS = f"{POLICY}{CUSTOMER_DEVICE}_egress_v4.json"
 INGRESS = f"{POLICY}{CUSTOMER_DEVICE}_ingress_v4.json"
@@ -26,6 +26,16 @@ def without_debug(files: dict[str, bytes]) -> None:
 def without_dumps(files: dict[str, bytes]) -> None:
     for file in [file for file in files if file.startswith("bpf/xlated-")]:
         del files[file]
+
+
+def without_tags(files: dict[str, bytes]) -> None:
+    programs = json.loads(files["bpf/prog-show.json"])
+    files["bpf/prog-show.json"] = json.dumps([{**one, "tag": ""} for one in programs]).encode()
+
+
+def without_proof(files: dict[str, bytes]) -> None:
+    without_dumps(files)
+    without_tags(files)
 
 
 def without_own_debug(files: dict[str, bytes]) -> None:
@@ -106,13 +116,29 @@ def test_stale_and_no_dump_is_not_guessed() -> None:
 
 
 def test_nothing_to_compare_with_is_told(truth: FlowExplanation) -> None:
-    answer = ask(RecordedCluster(without_dumps))
+    answer = ask(RecordedCluster(without_proof))
     assert (answer.verdict, ids(answer)) == (truth.verdict, ids(truth))
     assert codes(answer) == {"bpf-policy-not-compared"}
 
 
+@pytest.mark.parametrize("change", [without_dumps, without_tags])
+def test_the_kernel_s_tag_or_its_dump_proves_the_file(change: Change, truth: FlowExplanation) -> None:
+    assert ask(RecordedCluster(change)) == truth
+
+
+def test_a_file_with_another_tag_and_no_dump_is_not_guessed() -> None:
+    def change(files: dict[str, bytes]) -> None:
+        stale(files)
+        without_dumps(files)
+
+    answer = ask(RecordedCluster(change))
+    assert answer.verdict == "undetermined"
+    assert answer.decision is not None
+    assert "has another tag" in answer.decision.detail
+
+
 def test_another_number_of_parts_is_stale() -> None:
-    cluster = RecordedCluster(without_dumps)
+    cluster = RecordedCluster(without_proof)
     programs = loaded(cluster)
     policies = LoadedPolicies(cluster.engine.states["node1"])
     policies.policy(CUSTOMER_DEVICE, "egress", programs)
