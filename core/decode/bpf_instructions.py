@@ -113,7 +113,8 @@ def tags(instructions: Iterable[Instruction]) -> frozenset[str]:
     A digest with the maps left out (kernel/bpf/core.c bpf_prog_calc_tag): SHA-1, SHA-256 since Linux 6.18.
     """
     raw = to_bytes(
-        replace(one, immediate=0) if one.code == LOAD_WIDE and one.source in (MAP, MAP_VALUE) else one for one in instructions
+        replace(one, immediate=0) if one.code == LOAD_WIDE and one.source in (MAP, MAP_VALUE) else one
+        for one in instructions
     )
     return frozenset(digest(raw).hexdigest()[:_TAG_DIGITS] for digest in (sha1, sha256))
 

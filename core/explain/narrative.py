@@ -211,7 +211,7 @@ class _Narrator:
         result = with_names(result, self._attributor.section)
         told = tell_policy(result, node, self._attributor.index, datapath, hypothetical)
         for step in told.steps:
-            self._step(step)
+            self._step(replace(step, stage="reply") if leg.reply else step)
         if self._with_steps and result.denied:
             index, packet = self._attributor.index, leg.made.packet
             closest = closest_step(result, node, packet, index, datapath, self._name, hypothetical)
@@ -221,8 +221,10 @@ class _Narrator:
             return
         self._told.findings.extend(result.findings)
         if result.denied:
-            self._decide("denied", told.decision)
-        elif result.run.verdict is not Verdict.PASSED:
+            decision = told.decision
+            detail = ": ".join(filter(None, ("the answer", decision.detail))) if leg.reply else decision.detail
+            self._decide("denied", replace(decision, detail=detail))
+        elif result.run.verdict is not Verdict.PASSED and not leg.reply:
             self._accept(told.decision)
 
     def _translated(self, leg: Leg, event: Translated) -> None:

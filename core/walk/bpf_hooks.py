@@ -97,13 +97,12 @@ class InterfaceHooks:
     def _service_devices(self) -> Mapping[int, int]:
         """The number of each service device, with that of its other end."""
         reach = self._state.bpf.reach
-        found = {
+        return {
             settings.nat_in_ifindex: settings.nat_out_ifindex
             for attachment in reach.attachments
             for settings in reach.globals(attachment.program_id).values()
             if isinstance(settings, TcGlobals) and settings.nat_in_ifindex
         }
-        return found
 
     def settings(self, interface: str, hook: str, family: int) -> TcGlobals | None:
         """The settings of the program at a hook."""

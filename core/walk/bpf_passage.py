@@ -59,6 +59,12 @@ class BpfPassage(PolicedPassage):
         self._accepted_untracked()  # which neighbour discovery does not pass unasked, as it does tc
         return super()._receive_on_link()
 
+    def _enter_program(self) -> Pass:
+        self._packet.incoming = self._interface(self._arrived)
+        if self._datapath.hooks.attached(self._arrived, INGRESS):
+            self._enter()
+        return self._pass(DELIVERED)
+
     def _through_the_host(self, tracked: bool = True) -> Pass:
         """The packet goes up into the host's stack, whose conntrack sees it as the program left it."""
         packet = self._packet

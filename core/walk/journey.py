@@ -11,7 +11,7 @@ from calico_debug.model.routing import address_from_int
 from calico_debug.model.values import unknown
 from calico_debug.walk import discovery
 from calico_debug.walk.connections import ConnectionTable
-from calico_debug.walk.context import PolicyRan, Undecided
+from calico_debug.walk.context import PolicyRan, Translated, Undecided
 from calico_debug.walk.node import DELIVERED, SENT, NodeWalker, Pass
 from calico_debug.walk.packet import (
     ECHO_REPLY,
@@ -199,13 +199,34 @@ class _Trip:
         table = self._tables.get(node)
         return not (mixed and table is not None and table.knows_answer(answer))
 
+    def _masqueraded_answers_enter(self) -> bool:
+        """Whether programs let in the answers to what the host's own rules masqueraded behind them.
+
+        These come back to an address that no entry has: as a new connection, but of TCP, whose packets in mid-flow are
+        left to Linux's conntrack (tc.c, "CT mid-flow miss").
+        """
+        if self._opening.protocol == TCP:
+            return True
+        for leg in tuple(self._journey.legs):
+            if leg.outer or not any(
+                isinstance(event, Translated) and event.side == "src" for event in leg.made.trace.events
+            ):
+                continue
+            walker = self._traveller.enter(leg.made.node)
+            answer = _reply_packet(leg.made.packet)
+            made = walker.enter(answer, leg.made.interface, self._tracker(walker), self._chooser)
+            self._journey.legs.append(Leg(made, reply=True))
+            if made.ending != DELIVERED:
+                return False
+        return True
+
     # ------------------------------------------------------------------------------------------------------- legs
 
     def _go(self, packet: Packet, place: Place, reply: bool) -> None:
         node, interface = place.node, place.interface
         for _ in range(MAX_LEGS):
             if reply and self._passes_by_entry(node, packet):
-                self._journey.replied = self._journey.by_entries = True
+                self._journey.replied = self._journey.by_entries = self._masqueraded_answers_enter()
                 return
             made = self._pass(node, packet, interface, reply)
             if made.ending == DELIVERED:

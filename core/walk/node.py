@@ -116,6 +116,12 @@ class NodeWalker:
         """A packet from the link for the host itself, multicast ones included, without a routing decision."""
         return self._passage(packet, tracker, chooser, None, False).receive_on_link(interface)
 
+    def enter(self, packet: Packet, interface: str, tracker: Tracker, chooser: Chooser) -> Pass:
+        """A packet that comes in through ``interface``, as far as Calico's program there: DELIVERED is what it lets
+        through to the host.
+        """
+        return self._passage(packet, tracker, chooser, None, False).enter(interface)
+
     @property
     def datapath(self) -> BpfDatapath | None:
         """The node's eBPF programs, None when it does not run Calico's eBPF dataplane. Raises `EvidenceError`."""
@@ -183,6 +189,14 @@ class Passage:
         """In through an interface."""
         self._arrived = interface
         return self._guarded(self._receive)
+
+    def enter(self, interface: str) -> Pass:
+        """In through an interface, as far as Calico's program there. The other dataplanes have none."""
+        self._arrived = interface
+        return self._guarded(self._enter_program)
+
+    def _enter_program(self) -> Pass:
+        return self._pass(DELIVERED)
 
     def send(self) -> Pass:
         """Out of the host."""

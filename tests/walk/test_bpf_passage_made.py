@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from calico_debug.walk.bpf_datapath import BpfDatapath
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.node import NodeWalker
 from calico_debug.walk.packet import Packet
@@ -47,6 +46,5 @@ def test_the_host_s_own_packets_to_services_meet_the_policy_behind_the_service_d
 ) -> None:
     """A host endpoint of all interfaces has its policy there, whatever backend was picked."""
     node, asked = walker()
-    made = node.send(packet(HERE, SERVICE), new, Chooser((backend,)))
-    assert made.interface == leaves
+    assert node.send(packet(HERE, SERVICE), new, Chooser((backend,))).interface == leaves
     assert asked[0] == ("bpfout.cali", "ingress", True)
