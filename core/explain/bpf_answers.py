@@ -19,7 +19,7 @@ def answers(journey: Journey) -> Iterator[Step]:
         return
     walked = {leg.made.node for leg in journey.legs if leg.reply}
     legs = [leg for leg in journey.legs if not (leg.outer or leg.reply or leg.made.node in walked)]
-    for leg, before in zip(reversed(legs), [*reversed(legs[:-1]), None], strict=True):
+    for leg, before in zip(reversed(legs), reversed([None, *legs][:-1]), strict=True):
         through_tunnel = before is not None and _tunnelled(before)
         yield Step(leg.made.node, "reply", "passed", _detail(_tunnelled(leg), through_tunnel, _translated(leg)))
 

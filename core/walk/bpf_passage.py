@@ -44,6 +44,10 @@ class BpfPassage(PolicedPassage):
         if accepted:
             packet.mark = BYPASS_XDP
             return self._through_the_host(tracked=False)
+        if self._datapath.hooks.is_workload(self._arrived):
+            self._connect()
+            if packet.source == packet.destination:
+                return self._pass(SENT, self._arrived)  # to itself, through its own loopback device
         onwards = self._enter()
         if self._tunnelled is not None:
             return self._tunnel(self._tunnelled)
@@ -102,8 +106,6 @@ class BpfPassage(PolicedPassage):
         """The program at tc ingress."""
         packet, datapath = self._packet, self._datapath
         workload = datapath.hooks.is_workload(self._arrived)
-        if workload:
-            self._connect()
         self._track()
         if self._joined():
             return self._join()

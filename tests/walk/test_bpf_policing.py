@@ -9,12 +9,14 @@ import pytest
 
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import PolicyRan, Translated
+from calico_debug.walk.node import SENT
 from calico_debug.walk.packet import UDP
 from tests.walk.recorded_bpf import CUSTOMER_DEVICE, RecordedCluster
 from tests.walk.test_bpf_passage import (
     CUSTOMER,
     CUSTOMER_PORT,
     FRONTEND,
+    FRONTEND_DEVICE,
     FRONTEND_SERVICE,
     GHOST,
     NODE1,
@@ -104,6 +106,14 @@ def test_a_process_is_told_of_a_service_without_endpoints() -> None:
     cluster = connecting.engine
     answer = cluster.explain(connecting.resolver.resolve(CUSTOMER, f"{FRONTEND_SERVICE}:80"))
     assert any("as the process connects" in step.detail for step in answer.steps if step.stage == "service")
+
+
+def test_a_pod_that_connects_to_itself_sends_no_packet_to_the_node() -> None:
+    connecting = RecordedCluster(with_connect_programs)
+    made = received(connecting, "node1", FRONTEND_DEVICE, packet(FRONTEND, FRONTEND_SERVICE))
+    assert (made.ending, made.interface, policies(made)) == (SENT, FRONTEND_DEVICE, [])
+    answer = connecting.engine.explain(connecting.resolver.resolve(FRONTEND, f"{FRONTEND_SERVICE}:80"))
+    assert answer.verdict == "allowed"
 
 
 def test_outsiders_do_not_connect_here() -> None:
