@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calico_debug.decode.bpf_instructions import fingerprint, from_bytes, from_xlated, recorded_ids, to_bytes
+from calico_debug.decode.bpf_instructions import fingerprint, from_bytes, from_xlated, recorded_ids, tags, to_bytes
 from calico_debug.errors import EvidenceError
 from calico_debug.model.bytecode import CALL, LOAD_WIDE, MAP, SECOND_HALF, BytecodeError, Instruction
 from tests.bytecode.felix import Builder, Policy, Rule, Rules, Style, Tier
@@ -47,6 +47,20 @@ INLINED = [  # the state's look-up in a loaded program, Linux 6.18
     dumped("(b7) r0 = 0", "0xb7", 0, 0, 0, 0),
     dumped("(95) exit", "0x95", 0, 0, 0, 0),
 ]
+
+
+class TestTags:
+    def test_the_smallest_program(self) -> None:
+        """What bpftool shows for ``r0 = 0; exit``: the first on every kernel before 6.18."""
+        smallest = from_bytes(slot("b700000000000000") + slot("9500000000000000"))
+        assert tags(smallest) == {"a04f5eef06a7f555", "59f4a931744dcdc6"}
+
+    def test_maps_do_not_count_and_numbers_do(self) -> None:
+        def wide(source: int, number: int) -> list[Instruction]:
+            return [Instruction(LOAD_WIDE, 1, source, 0, number), Instruction(SECOND_HALF)]
+
+        assert tags(wide(MAP, 7)) == tags(wide(MAP, 8)) != tags(wide(0, 7))
+        assert not tags(wide(0, 7)) & tags(wide(0, 8))
 
 
 class TestRaw:

@@ -113,6 +113,12 @@ class Kernel:
         self._call(INFO_BY_FD, struct.pack("<IIQ", program, 8, ctypes.addressof(info)))
         return int(struct.unpack_from("<I", info.raw, 4)[0])
 
+    def tag(self, program: int) -> str:
+        """What bpftool shows as a program's tag."""
+        info = ctypes.create_string_buffer(16)
+        self._call(INFO_BY_FD, struct.pack("<IIQ", program, 16, ctypes.addressof(info)))
+        return info.raw[8:16].hex()
+
     def map_id(self, descriptor: int) -> int:
         return self.program_id(descriptor)  # struct bpf_map_info begins the same way: type, id
 

@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 
-from calico_debug.decode.bpf_instructions import from_bytes, from_xlated, to_bytes
+from calico_debug.decode.bpf_instructions import from_bytes, from_xlated, tags, to_bytes
 from calico_debug.model.bytecode import LOAD_WIDE, MAP, MapReference, Program
 from calico_debug.walk.bpf_compile import compiled
 from calico_debug.walk.bpf_machine import Compiled, Left, Outcome, execute
@@ -197,6 +197,19 @@ class TestCallsAndMaps:
             for number in range(5):
                 here = content.get(number.to_bytes(4, "little"))
                 assert (bytes(here.data) if here else None) == kernel.lookup(counters, number.to_bytes(4, "little"), 8)
+
+    def test_tags(self, kernel: Kernel) -> None:
+        """The kernel's digest of a program, in which maps do not count, and all else does."""
+        found = []
+        for number, kind in ((1, HASH), (2, HASH), (1, HASH)):
+            code = Assembler()
+            code.wide(1, kernel.map(kind, 4, 8, 16), 1)
+            code.wide(2, number << 40, 0)
+            code.exit(1)
+            raw = b"".join(code.raw())
+            found.append(kernel.tag(kernel.program(raw)))
+            assert found[-1] in tags(from_bytes(raw))
+        assert found[0] == found[2] != found[1]
 
     def test_functions_of_the_program(self, kernel: Kernel) -> None:
         code = Assembler()
