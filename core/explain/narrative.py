@@ -384,6 +384,8 @@ class _Narrator:
         verdict = "rejected" if denial.reject is not None else "denied"
         if visit is not None and visit.outcome == DENIED and visit.rule is denial.rule:
             decision = self._visit_decision(leg, self._walkers[node], visit)
+            if leg.later:
+                decision = replace(decision, reason="ct-invalid", detail=_ANSWERED_ELSEWHERE)
             if visit.reason not in ("rule", "end-of-tier"):
                 self._step(_denial_step(leg, decision, verdict, denial))
         else:
@@ -392,6 +394,8 @@ class _Narrator:
             direction = _direction(denial)
             detail = _outer(leg, cause.detail)
             decision = Decision(node, self._dataplane(node), cause.reason, direction, detail=detail, evidence=evidence)
+            if leg.later:
+                decision = replace(decision, reason="ct-invalid", detail=_ANSWERED_ELSEWHERE)
             self._step(_denial_step(leg, decision, verdict, denial))
         if leg.discovery:
             verdict, decision = "denied", replace(decision, reason="neighbour-discovery", detail=_CUT_DISCOVERY)
@@ -405,6 +409,11 @@ class _Narrator:
             self._told.steps.append(step)
 
 
+_ANSWERED_ELSEWHERE = (
+    "the answer takes another way, so that conntrack has not seen it and finds the connection's next packet invalid: "
+    "let requests and answers pass the same node"
+)
+
 _CUT_DISCOVERY = (
     "IPv6 neighbour discovery is cut between the nodes, so nothing crosses the link: the host endpoint's policy has to "
     "allow ICMPv6 types 135 and 136 both ways"
@@ -412,7 +421,7 @@ _CUT_DISCOVERY = (
 
 
 def _denial_step(leg: Leg, decision: Decision, verdict: str, denial: Denial) -> Step:
-    stage = "reply" if leg.reply else decision.direction or "netfilter"
+    stage = "conntrack" if leg.later else "reply" if leg.reply else decision.direction or "netfilter"
     return Step(
         leg.made.node,
         stage,

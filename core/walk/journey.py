@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from calico_debug.model.routing import address_from_int
 from calico_debug.model.values import unknown
 from calico_debug.walk import discovery
+from calico_debug.walk.answers import masqueraded_answers, reply_packet, unanswered_packets
 from calico_debug.walk.connections import ConnectionTable
-from calico_debug.walk.context import PolicyRan, Translated, Undecided
-from calico_debug.walk.node import DELIVERED, SENT, NodeWalker, Pass
+from calico_debug.walk.context import PolicyRan, Undecided
+from calico_debug.walk.node import DELIVERED, DENIED, SENT, NodeWalker, Pass
 from calico_debug.walk.packet import (
-    ECHO_REPLY,
-    ECHO_REPLY_V6,
     ECHO_REQUEST,
     ECHO_REQUEST_V6,
     ICMP,
@@ -65,13 +64,14 @@ class Leg:
     """One pass over one node. ``reply`` tells the direction.
 
     ``outer`` says that this is not the flow's own packet but a tunnel's, or with ``discovery`` the one of neighbour
-    discovery that did not get through.
+    discovery that did not get through. ``later`` says that it is the next packet of a TCP connection, and dropped.
     """
 
     made: Pass
     reply: bool = False
     outer: bool = False
     discovery: bool = False
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +178,21 @@ class _Trip:
         )
         if journey.arrived and not self._hypothetical and journey.final is not None and journey.place is not None:
             try:
-                self._go(_reply_packet(journey.final), journey.place, reply=True)
+                self._go(reply_packet(journey.final), journey.place, reply=True)
+                self._go_on()
             except Undecided as error:
                 journey.reply_stopped = str(error)
         return journey
+
+    def _go_on(self) -> None:
+        """The next packet of a TCP connection, on nodes that its answer did not pass."""
+        if self._opening.protocol != TCP or self._join or not self._journey.replied:
+            return
+        for made in unanswered_packets(self._journey.legs, self._traveller.walkers, self._chooser):
+            if made.ending == DENIED:
+                self._journey.replied = False
+                self._journey.legs.append(Leg(made, later=True))
+                return
 
     def _passes_by_entry(self, node: str, answer: Packet) -> bool:
         """Whether programs of the eBPF dataplane let an answer through by the entry that its request made there, past
@@ -200,20 +211,11 @@ class _Trip:
         return not (mixed and table is not None and table.knows_answer(answer))
 
     def _masqueraded_answers_enter(self) -> bool:
-        """Whether programs let in the answers to what the host's own rules masqueraded behind them.
-
-        These come back to an address that no entry has: as a new connection, but of TCP, whose packets in mid-flow are
-        left to Linux's conntrack (tc.c, "CT mid-flow miss").
-        """
+        """Whether programs let in the answers to what the host's own rules masqueraded behind them."""
         if self._opening.protocol == TCP:
-            return True
-        for leg in tuple(self._journey.legs):
-            if leg.outer or not any(
-                isinstance(event, Translated) and event.side == "src" for event in leg.made.trace.events
-            ):
-                continue
+            return True  # packets in mid-flow are left to Linux's conntrack (tc.c, "CT mid-flow miss")
+        for answer, leg in masqueraded_answers(tuple(self._journey.legs)):
             walker = self._traveller.enter(leg.made.node)
-            answer = _reply_packet(leg.made.packet)
             made = walker.enter(answer, leg.made.interface, self._tracker(walker), self._chooser)
             self._journey.legs.append(Leg(made, reply=True))
             if made.ending != DELIVERED:
@@ -367,18 +369,3 @@ def opening_packet(opening: Opening, mid_stream: bool) -> Packet:
         icmp = (ECHO_REQUEST if opening.protocol == ICMP else ECHO_REQUEST_V6, 0)
     flags = TCP_FLAGS["ack"] if mid_stream and opening.protocol == TCP else None
     return Packet(opening.family, opening.protocol, opening.source, opening.destination, sport, dport, icmp, flags)
-
-
-def _reply_packet(packet: Packet) -> Packet:
-    """What the destination answers to the opening packet as it arrived there."""
-    icmp = None
-    if packet.protocol == ICMP:
-        icmp = (ECHO_REPLY, 0)
-    elif packet.protocol == ICMPV6:
-        icmp = (ECHO_REPLY_V6, 0)
-    flags = None
-    if packet.protocol == TCP:
-        flags = TCP_FLAGS["ack"] | (packet.tcp_flags or 0) & TCP_FLAGS["syn"]
-    return Packet(
-        packet.family, packet.protocol, packet.destination, packet.source, packet.dport, packet.sport, icmp, flags
-    )

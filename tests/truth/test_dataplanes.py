@@ -34,10 +34,17 @@ def _explained(mode: str) -> dict[Key, FlowExplanation]:
             probe["src_ip"],
             _target(probe),
             protocol=probe["proto"],
-            via="node1" if probe["src_ip"].endswith(".100") else None,
+            via=_via(probe),
         )
         answers[probe["src"], probe["dst"], probe["dport"], probe["proto"]] = engine.explain(flow)
     return answers
+
+
+def _via(probe: dict[str, Any]) -> str | None:
+    """The outside client's default route is node1; node2 it reaches directly, as it would be answered."""
+    if not probe["src_ip"].endswith(".100"):
+        return None
+    return "node2" if probe["dst_ip"] == "172.30.0.12" else "node1"
 
 
 def _target(probe: dict[str, Any]) -> str:
