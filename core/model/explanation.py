@@ -63,7 +63,7 @@ FINDINGS: Mapping[str, str] = {
     "bpf-policy-debug-stale": "the debug file is of another program than the one loaded, which was run",
     "bpf-policy-differs": "the map of interfaces names another policy program than the interface runs",
     "bpf-policy-missing": "a pod's interface has no policy program, and everything is dropped",
-    "bpf-policy-not-compared": "the debug file was run without a dump of the loaded program to compare it with",
+    "bpf-policy-not-compared": "the debug file was run without a tag or dump of the loaded program to compare it with",
     "bpf-policy-not-loaded": "an interface still runs the default program that denies or allows everything",
     "bpf-several-maps": "programs of one node use several maps for the same purpose",
     "bpf-unknown-entries": "entries of a map that cannot be decoded",
