@@ -88,9 +88,21 @@ class BpfPassage(PolicedPassage):
     def _leave(self, way: Way) -> Pass:
         self._run(hooks.POSTROUTING)
         if self._packet.local:
-            way = self._translate_own(way)
+            device = way.interface
+            way = self._translate_own(way, device)
+            if way.is_local:  # the service's backend is a process of this node
+                return self._come_back(self._datapath.hooks.behind_service_device(device) or LOOPBACK)
         self._packet.incoming = None
         self._run(hooks.EGRESS)
+        return self._go(way)
+
+    def _loop_back(self, way: Way) -> Pass:
+        """To the node's own address, unless it is a service's: then the program at the loopback device sends it on."""
+        self._leave_by_loopback()
+        moved = self._translate_own(way, LOOPBACK)
+        return self._come_back(LOOPBACK) if moved.is_local else self._go(moved)
+
+    def _go(self, way: Way) -> Pass:
         self._exit(way.interface)
         return self._pass(SENT, way.interface, way.next_hop)
 
@@ -98,6 +110,7 @@ class BpfPassage(PolicedPassage):
         """A program at the outside wraps packets to a remote backend itself, and sends them to that node."""
         family = self._packet.family
         way = self._decided(self._found(self._router.look_up(Question(family, node, 0, 0), self._chooser)))
+        self._packet.service = self._before  # inside of the tunnel the packet still has it: that node translates again
         return self._pass(SENT, way.interface, node)
 
     # ------------------------------------------------------------------------------------------------------ programs
@@ -165,7 +178,7 @@ class BpfPassage(PolicedPassage):
             return
         if isinstance(packet.mark, int) and packet.mark & BYPASS == BYPASS:
             return  # another program has approved it: the marks for masquerading have these bits too
-        own = datapath.addresses.is_host(packet.family, packet.source)
+        own = not self._forwarded and datapath.addresses.is_host(packet.family, packet.source)
         if datapath.hooks.is_workload(interface):
             seen = isinstance(packet.mark, int) and packet.mark & SEEN
             if own and not seen:
@@ -175,7 +188,7 @@ class BpfPassage(PolicedPassage):
         elif self._is_late():
             self._leave_late(interface)
             return
-        self._ask_policy(interface, EGRESS)
+        self._ask_policy(interface, EGRESS, self._forwarded)
 
     def _is_late(self) -> bool:
         """Whether it is a packet of the host, in the middle of a TCP connection that nobody knows."""
@@ -198,20 +211,21 @@ class BpfPassage(PolicedPassage):
         self._connect()
         return super()._send()
 
-    def _translate_own(self, way: Way) -> Way:
+    def _translate_own(self, way: Way, device: str) -> Way:
         """The host's own packet to a service: at the device that such packets are routed through, or on the way out."""
         packet, datapath = self._packet, self._datapath
-        service_device = datapath.hooks.is_service_device(way.interface)
-        if not datapath.hooks.attached(way.interface, EGRESS) and not service_device:
+        service_device = datapath.hooks.is_service_device(device)
+        if not datapath.hooks.attached(device, EGRESS) and not service_device:
             return way
         packet.incoming = None
         if self._translate_service() is None:
             return way
         if service_device:
             # A host endpoint for all interfaces is one for the device that translates, too.
-            self._police_settled(datapath.hooks.behind_service_device(way.interface), workload=False)
+            self._police_settled(datapath.hooks.behind_service_device(device), workload=False)
+            self._forwarded = datapath.addresses.needs_host_routing(packet, workload=False, translated=True)
         moved = self._decided(self._found(self._router.look_up(self._question(LOOPBACK), self._chooser)))
-        packet.outgoing = self._interface(moved.interface)
+        packet.outgoing = self._interface(LOOPBACK if moved.is_local else moved.interface)
         if not service_device and datapath.hooks.is_workload(moved.interface):
             # tc.c, "NP redir on HEP": past the host endpoint's policy, and marked so that the pod's own is asked.
             packet.mark = SEEN

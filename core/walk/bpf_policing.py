@@ -45,8 +45,10 @@ class PolicedPassage(Passage):
         """As `Passage`, with the node's programs."""
         super().__init__(walker, packet, tracker, chooser, go_on, hypothetical)
         self._datapath = datapath
-        self._before: tuple[int, int | None] | None = None
+        self._before, packet.service = packet.service, None
         """Address and port of the service that was translated."""
+        self._forwarded = False
+        """Whether programs at egress take the packet for forwarded, though it is the node's own."""
         self._tunnelled: int | None = None
         """The node that a program wraps the packet for."""
 

@@ -261,23 +261,28 @@ class Passage:
         self._run(hooks.OUTPUT)
         way = self._way
         packet.outgoing = self._interface(_leaving(way))
-        if not way.is_local:
-            return self._leave(way)
-        self._loop_back()
-        self._run(hooks.INPUT)
-        return self._pass(DELIVERED)
+        return self._loop_back(way) if way.is_local else self._leave(way)
 
-    def _loop_back(self) -> None:
+    def _loop_back(self, _way: Way) -> Pass:
         """Through the loopback device: the packet leaves and arrives again with its conntrack entry and mark."""
-        packet = self._packet
-        loopback = packet.outgoing = self._interface(LOOPBACK)
+        self._leave_by_loopback()
+        return self._come_back(LOOPBACK)
+
+    def _leave_by_loopback(self) -> None:
+        self._packet.outgoing = self._interface(LOOPBACK)
         self._run(hooks.POSTROUTING)
         self._confirm()
         self._run(hooks.EGRESS)
+
+    def _come_back(self, interface: str) -> Pass:
+        """The host's own packet comes in again, for the host itself."""
+        packet = self._packet
         packet.local = False
-        packet.incoming, packet.outgoing = loopback, None
+        packet.incoming, packet.outgoing = self._interface(interface), None
         self._run(hooks.INGRESS)
         self._run(hooks.PREROUTING)
+        self._run(hooks.INPUT)
+        return self._pass(DELIVERED)
 
     def _leave(self, way: Way) -> Pass:
         self._run(hooks.POSTROUTING)

@@ -94,6 +94,7 @@ class Packet:
         "mark",
         "outgoing",
         "protocol",
+        "service",
         "source",
         "sport",
         "tcp_flags",
@@ -127,6 +128,8 @@ class Packet:
         self.outgoing: Interface | None = None
         self.local = False
         self.tracking: Tracking | None = None
+        self.service: tuple[int, int | None] | None = None
+        """Address and port of the service that the packet was sent to, and still has in an eBPF program's tunnel."""
         self.written: dict[str, Value | tuple[Value, ...] | None] = {}
         """Metadata other than the mark that rules wrote (pkttype, priority, …)."""
         self._slices: dict[tuple[str, int, int], int | Partial] = {}
@@ -149,6 +152,7 @@ class Packet:
         )
         if keep_mark:
             fresh.mark = self.mark
+        fresh.service = self.service
         return fresh
 
     def field(self, base: str, offset: int, width: int) -> int | Partial:

@@ -21,7 +21,9 @@ HERE, THERE, OUTSIDE, BLACK, GREY = (
     A("10.96.9.0"),
     A("10.96.9.1"),
 )
-SERVICE, CLOSED, EMPTY, EXCLUDED, LOCAL, STICKY, BROKEN, MAGLEV = (A(f"10.96.0.{n}") for n in range(1, 9))
+SERVICE, CLOSED, EMPTY, EXCLUDED, LOCAL, STICKY, BROKEN, MAGLEV, HOSTED, OUTER = (
+    A(f"10.96.0.{n}") for n in range(1, 11)
+)
 ANY_NODE = A("255.255.255.255")
 IN_POOL, NAT_OUT, WORKLOAD, LOCAL_ROUTE, HOST, DROP, REJECT = 1, 2, 4, 8, 0x10, 0x100, 0x200
 POD_FLAGS = IN_POOL | NAT_OUT | WORKLOAD | LOCAL_ROUTE
@@ -58,10 +60,14 @@ ENTRIES: Entries = {
         service(BROKEN, count=1, service_id=9),
         service(ANY_NODE, 30080, count=1),
         service(MAGLEV, count=0xFFFFFFFF, flags=8),
+        service(HOSTED, count=1, service_id=2),
+        service(OUTER, count=1, service_id=3),
     ],
     "cali_v4_nat_be": [
         ({"service_id": 1, "ordinal": 0}, {"address": POD_IP, "port": 8080}),
         ({"service_id": 1, "ordinal": 1}, {"address": REMOTE_POD, "port": 8080}),
+        ({"service_id": 2, "ordinal": 0}, {"address": HERE, "port": 9100}),
+        ({"service_id": 3, "ordinal": 0}, {"address": OUTSIDE, "port": 53}),
     ],
     "cali_v4_mglv2": [
         ({"service_id": 1, "ordinal": slot}, {"address": REMOTE_POD if slot % 3 else POD_IP, "port": 8080})
