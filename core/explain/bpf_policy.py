@@ -27,7 +27,7 @@ CALICO_KINDS = ("NetworkPolicy", "GlobalNetworkPolicy")
 _ACTIONS = {"allow": "Allow", "deny": "Deny", "pass": "Pass", "log": "Log"}
 _NO_HOST_POLICY = "no policy of the host endpoint speaks of this traffic"
 _NOT_UNTRACKED = "untracked policy (doNotTrack) says nothing of this traffic"
-_UNEXPLAINED = "the policy program decided, and its debug file does not say for which rule"
+_UNEXPLAINED = "the policy program decided, and no debug file says for which rule"
 
 
 @dataclass(frozen=True, slots=True)

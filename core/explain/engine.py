@@ -29,6 +29,7 @@ from calico_debug.walk.connections import live_connection
 from calico_debug.walk.context import Onward, Undecided
 from calico_debug.walk.journey import Journey, Opening, Traveller, opening_packet
 from calico_debug.walk.node import NodeWalker
+from calico_debug.walk.packet import PORT_PROTOCOLS
 from calico_debug.walk.wiring import Place, Wiring
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class Engine:
 
     def _existing(self, opening: Opening) -> bool:
         """Whether conntrack on the first node knows the very connection that was asked about."""
-        if opening.source_port is None:
+        if opening.source_port is None and opening.protocol in PORT_PROTOCOLS:
             return False
         return live_connection(self.states[opening.place.node], opening_packet(opening, mid_stream=True)) is not None
 

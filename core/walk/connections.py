@@ -71,7 +71,7 @@ class ConnectionTable:
         connection = live_connection(self._state, packet)
         if connection is None:
             return None
-        wanted = as_tuple(packet)
+        wanted = _looked_up(self._state, packet)
         in_reply = wanted == connection.reply
         established = connection.replied or in_reply
         return Tracking(
@@ -106,7 +106,7 @@ class ConnectionTable:
 
 def live_connection(state: NodeState, packet: Packet) -> Connection | None:
     """The connection of evidence that the packet belongs to, None when there is none or it is finished."""
-    wanted = as_tuple(packet)
+    wanted = _looked_up(state, packet)
     if wanted is None:
         return None
     if state.dataplane == EBPF:
@@ -134,9 +134,19 @@ def _program_connection(state: NodeState, wanted: Tuple) -> Connection | None:
     client, server = entry.client, entry.server
     translated = entry.type_word == "nat-reverse" and entry.original_ip is not None
     asked = (entry.original_ip or server[0], entry.original_port) if translated else server
-    original = Tuple(wanted.protocol, client[0], asked[0], client[1], asked[1])
-    reply = Tuple(wanted.protocol, server[0], client[0], server[1], client[1])
+    original = Tuple(wanted.protocol, client[0], asked[0], client[1] or None, asked[1] or None)
+    reply = Tuple(wanted.protocol, server[0], client[0], server[1] or None, client[1] or None)
     return Connection(original, reply, state=entry.tcp_state.upper())
+
+
+def _looked_up(state: NodeState, packet: Packet) -> Tuple | None:
+    """As `as_tuple`; but entries of eBPF programs have no ICMP ids: between two addresses there is one of each protocol
+    without ports, whatever its types (tc.c, "conntrack entries for icmp").
+    """
+    if packet.protocol in PORT_PROTOCOLS or state.dataplane != EBPF:
+        return as_tuple(packet)
+    source, destination = (address_from_int(packet.family, end) for end in (packet.source, packet.destination))
+    return Tuple(packet.protocol, source, destination)
 
 
 def as_tuple(packet: Packet) -> Tuple | None:

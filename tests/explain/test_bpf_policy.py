@@ -70,8 +70,8 @@ def test_rules_in_order_the_last_one_decides() -> None:
         (DENIED_AT_END, Verdict.DENIED, "end-of-tier", "none of their rules"),
         (NO_PROFILE, Verdict.DENIED, "no-profile", "no profile allowed"),
         (PROFILE, Verdict.ALLOWED, "profile", "profile kns.shop allows"),
-        (14, Verdict.DENIED, "rule", "does not say for which rule"),
-        (None, Verdict.DENIED, "rule", "does not say for which rule"),
+        (14, Verdict.DENIED, "rule", "no debug file says for which rule"),
+        (None, Verdict.DENIED, "rule", "no debug file says for which rule"),
     ],
 )
 def test_reasons(section: Section | int | None, verdict: Verdict, reason: str, words: str) -> None:

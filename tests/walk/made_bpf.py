@@ -9,7 +9,7 @@ from typing import Any
 
 from calico_debug.state.node import NodeState
 from calico_debug.walk.bpf_datapath import BpfDatapath
-from calico_debug.walk.packet import TCP, Packet
+from calico_debug.walk.packet import ICMP, TCP, Packet
 from tests.evidence.bpf_node import POD, SETTINGS, BpfNode, Entries
 
 A = ip_address
@@ -29,6 +29,8 @@ IN_POOL, NAT_OUT, WORKLOAD, LOCAL_ROUTE, HOST, DROP, REJECT = 1, 2, 4, 8, 0x10, 
 POD_FLAGS = IN_POOL | NAT_OUT | WORKLOAD | LOCAL_ROUTE
 TABLE, HOLE = 31, 5
 """Size of the Maglev table, and a slot without a backend."""
+APPROVED, OPENER = 0x10, 0x20
+"""Of a leg of a connection; the made-up one is of ICMP between the node's two pods."""
 RPF, STRICT, EXCLUDE_HOSTS = 0x10, 0x20, 0x1000
 
 
@@ -86,6 +88,12 @@ ENTRIES: Entries = {
     ],
     "cali_v4_sprefix": [({"prefix_length": 64, "ifindex": 3, "address": OUTSIDE}, {})],
     "cali_iface4": [({"ifindex": 3}, {"flags": 3, "name": POD})],
+    "cali_v4_ct4": [
+        (
+            {"protocol": ICMP, "address_a": POD_IP, "address_b": OTHER_POD, "port_a": 0, "port_b": 0},
+            {"type": 0, "a_to_b_bits": APPROVED | OPENER, "b_to_a_bits": APPROVED},
+        )
+    ],
 }
 LINKS = json.dumps(
     [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
 
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.walk.connections import ConnectionTable
 from calico_debug.walk.packet import ICMP, ICMPV6, TCP, TCP_FLAGS, UDP, Packet
+from tests.walk.made_bpf import OTHER_POD, POD_IP, REMOTE_POD, made
 from tests.walk.worlds import CLIENT, SERVER, packet, state
 
 SYN, ACK, RST, FIN = (TCP_FLAGS[name] for name in ("syn", "ack", "rst", "fin"))
@@ -76,3 +79,17 @@ def test_answers_of_the_flow_s_own_connections_are_known() -> None:
     assert table.knows_answer(Packet(4, UDP, SERVER, CLIENT, 53, 1000))
     assert not table.knows_answer(Packet(4, TCP, SERVER, CLIENT, 53, 1000))
     assert not table.knows_answer(Packet(4, UDP, SERVER, CLIENT, 54, 1000))
+
+
+def test_entries_of_programs_have_no_icmp_ids() -> None:
+    """One entry between two addresses serves every type, both ways (felix/bpf-gpl/tc.c)."""
+    node = made(files={"nft-ruleset.json": '{"nftables": []}'})._state
+
+    def joined(source: IPv4Address, destination: IPv4Address, kind: int) -> tuple[bool, bool]:
+        asked = Packet(4, ICMP, int(source), int(destination), icmp=(kind, 0))
+        found = ConnectionTable(node, ask_evidence=True).track(asked)
+        return found.existing, found.in_reply
+
+    assert joined(POD_IP, OTHER_POD, 8) == joined(POD_IP, OTHER_POD, 13) == (True, False)
+    assert joined(OTHER_POD, POD_IP, 8) == (True, True)
+    assert joined(POD_IP, REMOTE_POD, 8) == (False, False)
