@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from calico_debug.drift.model import Drift
+from calico_debug.state.dataplane import EBPF
 
 if TYPE_CHECKING:
     from calico_debug.explain.listing.policy_view import EndpointView
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 STARTING = frozenset({"Pending", ""})
 """Phases of pods whose network may not be there yet."""
+
+UNNAMED = frozenset({"bpf-policy-debug-missing", "bpf-policy-debug-stale"})
+"""Findings of programs that were read from their code alone, which does not tell of policies without rules."""
 
 BEHIND = "Felix has not caught up with the API, or cannot: look at its log and its metric felix_resyncs_started"
 """Why a node may lag behind."""
@@ -39,6 +44,9 @@ class PolicyDrift:
                 continue
             endpoint = self._intent.pod(*view.pod)
             if endpoint is None:
+                continue
+            if unnamed := next((one.message for one in view.findings if one.code in UNNAMED), ""):
+                self._leave_out(f"policies of pod {endpoint}: {unnamed}")
                 continue
             for drift in self._compare(view, endpoint):
                 # The same for both IP versions is said once.
@@ -98,8 +106,9 @@ class PolicyDrift:
                     f"{_words(name)} selects the pod for {direction} and is not programmed",
                     BEHIND,
                 )
+        of_hosts = self._of_hosts if view.dataplane == EBPF else frozenset()
         for name in present:
-            if name not in wanted and name not in unsure:
+            if name not in wanted and name not in unsure and name not in of_hosts:
                 yield self._left(name, endpoint, direction)
         both = [name for name in wanted if name in present]
         there = [name for name in present if name in wanted]
@@ -112,6 +121,14 @@ class PolicyDrift:
                 f"{direction} asks {_list(there)}; the API's order is {_list(both)}",
                 "the order of a policy or tier was changed, and Felix has not caught up",
             )
+
+    @cached_property
+    def _of_hosts(self) -> frozenset[_Name]:
+        """Policies of the node's host endpoints for all interfaces: eBPF programs of pods ask those, too."""
+        hosts = [one for one in self._intent.endpoints if one.node == self._node and one.interface == "*"]
+        return frozenset(
+            _key(policy.key) for policy in self._intent.policies for host in hosts if self._intent.selects(policy, host)
+        )
 
     def _left(self, name: _Name, endpoint: Endpoint, direction: str) -> Drift:
         known = any(_key(policy.key) == name for policy in self._intent.policies)

@@ -45,8 +45,10 @@ def compare(node: str, cluster: ClusterState, proxy: str, rows: Iterable[Mapping
                 yield from _backends(node, subject, frontend, ready, possible, programmed[frontend], cause)
     own = {str(address) for one in cluster.nodes for address in (*one.addresses, *one.tunnel_addresses)}
     known = {(str(address), port.port, port.protocol.lower()) for address, port in _every_address(cluster)}
-    for frontend in programmed.keys() - known:
-        if frontend[0] not in own and cluster.services:
+    node_ports = {(port.node_port, port.protocol.lower()) for service in cluster.services for port in service.ports}
+    for frontend in sorted(programmed.keys() - known):
+        # An address of the node that no object names has node ports, too.
+        if frontend[0] not in own and frontend[1:] not in node_ports and cluster.services:
             subject = f"service {names[frontend] or _words(frontend)}"
             yield Drift("service-left", "warning", node, subject, f"{_words(frontend)} is translated still", cause)
 
@@ -95,10 +97,11 @@ def _wanted(service: Service, port: ServicePort, node: str, frontend: Frontend) 
     own = [
         one for one in service.backends if _serves(one.port_name, one.protocol, port) and one.address.version == version
     ]
-    if service.internal_policy == LOCAL:
-        own = [one for one in own if one.node == node]
-    ready = {(str(one.address), one.port) for one in own if one.ready}
-    return ready, ready or {(str(one.address), one.port) for one in own}
+    local = [one for one in own if one.node == node] if service.internal_policy == LOCAL else own
+    # Calico's map holds all backends of a local service, those of the node first; kube-proxy's rules the node's alone.
+    ready = {(str(one.address), one.port) for one in local if one.ready}
+    possible = {(str(one.address), one.port) for one in own if one.ready}
+    return ready, possible or {(str(one.address), one.port) for one in own}
 
 
 def _serves(port_name: str, protocol: str, port: ServicePort) -> bool:

@@ -54,16 +54,24 @@ def ip_sets(rule: Rule) -> tuple[IpSet, ...]:
 
 
 def _side(side: Side, protocol: int | None, *, is_source: bool) -> Iterator[IpSet]:
+    selector, not_selector = _combined(side.selector, side.not_selector)
     for port in (*side.named_ports, *side.not_named_ports):
-        yield _named_port(port, side.selector or parse(""), protocol)
+        yield _named_port(port, selector or parse(""), protocol)
     # A named port's set has only what the selector selects, so the selector needs none of its own
-    if side.selector is not None and (side.ports or not side.named_ports):
-        yield IpSet(side.selector.unique_id, side.selector)
-    if side.not_selector is not None:
-        yield IpSet(side.not_selector.unique_id, side.not_selector)
+    if selector is not None and (side.ports or not side.named_ports):
+        yield IpSet(selector.unique_id, selector)
+    if not_selector is not None:
+        yield IpSet(not_selector.unique_id, not_selector)
     if side.service is not None:
         kind = "svcnoport" if is_source else "svc"
         yield IpSet(unique_id(kind, "/".join(side.service)), service=side.service)
+
+
+def _combined(selector: Selector | None, not_selector: Selector | None) -> tuple[Selector | None, Selector | None]:
+    """One selector for both where there are both (combineMatchesIfPossible)."""
+    if selector is None or not_selector is None:
+        return selector, not_selector
+    return parse(f"({selector.text}) && (!({not_selector.text}))"), None
 
 
 def _named_port(port: str, selector: Selector, protocol: int | None) -> IpSet:

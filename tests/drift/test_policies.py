@@ -8,8 +8,8 @@ from ipaddress import ip_address
 from calico_debug.drift.policies import PolicyDrift
 from calico_debug.explain.listing.policy_view import EndpointView, PolicyView, TierView
 from calico_debug.intent.applies import Applicability
-from calico_debug.model.cluster import Cluster, Pod, PolicyObject
-from calico_debug.model.explanation import PolicyRef
+from calico_debug.model.cluster import Cluster, HostEndpoint, Pod, PolicyObject
+from calico_debug.model.explanation import Finding, PolicyRef
 
 
 def policy(name: str, order: float, selector: str = "all()") -> PolicyObject:
@@ -58,6 +58,20 @@ def test_selectors_that_cannot_be_evaluated_are_said() -> None:
 def test_a_view_that_nothing_is_known_of_is_no_policy() -> None:
     found, _ = told(CLUSTER, replace(view(), problem="unreadable"))
     assert [code for code, _ in found] == ["endpoint-missing"]
+
+
+def test_programs_read_from_their_code_alone_are_not_compared() -> None:
+    bare = replace(view("a"), findings=(Finding("bpf-policy-debug-missing", "info", "no file"),))
+    assert told(CLUSTER, bare) == ([], ["n1: policies of pod ns/p: no file"])
+
+
+def test_ebpf_programs_of_pods_ask_host_endpoints_for_all_interfaces_too() -> None:
+    host = HostEndpoint("all", "n1", "*", labels={"role": "host"})
+    both = replace(CLUSTER, policies=(*CLUSTER.policies, policy("h", 3, "role == 'host'")), host_endpoints=(host,))
+    found, _ = told(both, replace(view("a", "b", "h"), dataplane="ebpf"))
+    assert not found
+    found, _ = told(both, view("a", "b", "h"))
+    assert [code for code, _ in found] == ["policy-left"]
 
 
 def test_an_interface_without_a_pod() -> None:

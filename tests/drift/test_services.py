@@ -9,7 +9,7 @@ from typing import Any
 from calico_debug.drift.services import compare
 from calico_debug.model.cluster import Backend, Node, Service, ServicePort
 
-PORT = ServicePort("http", "TCP", 80, 8080)
+PORT = ServicePort("http", "TCP", 80, 8080, 30080)
 
 
 def backend(address: str, *, ready: bool = True, node: str = "n1", name: str = "http") -> Backend:
@@ -55,6 +55,14 @@ def test_local_services_keep_to_the_node() -> None:
     assert codes(service(*both), row("10.96.0.1", "10.0.0.1")) == ["backends-missing"]
 
 
+def test_calicos_map_holds_all_backends_of_a_local_service() -> None:
+    both = backend("10.0.0.1"), backend("10.0.0.2", node="n2")
+    local = service(*both, internal_policy="Local")
+    assert codes(local, row("10.96.0.1", "10.0.0.1", "10.0.0.2")) == []
+    assert codes(local, row("10.96.0.1", "10.0.0.2")) == ["backends-missing"]
+    assert codes(local, row("10.96.0.1", "10.0.0.1", "10.0.0.3")) == ["backends-left"]
+
+
 def test_each_ip_version_has_its_own() -> None:
     dual = service(backend("10.0.0.1"), backend("fd00::1"), addresses=("10.96.0.1", "fd00:96::1"))
     assert codes(dual, row("10.96.0.1", "10.0.0.1"), row("fd00:96::1", "fd00::1")) == []
@@ -76,4 +84,6 @@ def test_services_without_backends_may_be_there_or_not() -> None:
 
 def test_node_ports_and_nodes_addresses_are_no_services() -> None:
     assert codes(None, row("172.16.0.1", "10.0.0.1"), row("10.1.0.0", "10.0.0.1")) == []
+    elsewhere = {"ip": "192.0.2.1", "port": 30080, "protocol": "tcp", "backends": []}
+    assert codes(service(backend("10.0.0.1")), row("10.96.0.1", "10.0.0.1"), elsewhere) == []
     assert codes(None, {"port": 30000, "protocol": "tcp", "nodePort": True, "backends": []}) == []

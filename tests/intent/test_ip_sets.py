@@ -18,18 +18,24 @@ def sets_of(rule: dict[str, Any], **more: Any) -> tuple[tuple[IpSet, ...], Appli
 def test_a_set_for_each_thing_that_a_rule_names() -> None:
     rule = {
         "protocol": "TCP",
-        "source": {"selector": "a == 'b'", "notSelector": "has(c)", "services": {"namespace": "shop", "name": "api"}},
+        "source": {"notSelector": "has(c)", "services": {"namespace": "shop", "name": "api"}},
         "destination": {"selector": "a == 'b'", "ports": ["http"], "services": {"namespace": "shop", "name": "api"}},
     }
     found, _ = sets_of(rule)
     selector = parse("a == 'b'")
     assert [one.id for one in found] == [
-        selector.unique_id,
         parse("has(c)").unique_id,
         unique_id("svcnoport", "shop/api"),
         unique_id("n", f"{selector.unique_id},tcp,http"),
         unique_id("svc", "shop/api"),
     ]
+
+
+def test_a_positive_and_a_negative_selector_are_one_set() -> None:
+    (one,) = sets_of({"destination": {"selector": "a == 'b'", "notSelector": "has(c)"}})[0]
+    assert one.selector == parse("a == 'b' && !has(c)")
+    (named,) = sets_of({"destination": {"selector": "a == 'b'", "notSelector": "has(c)", "ports": ["http"]}})[0]
+    assert (named.named_port, named.selector) == ("http", one.selector)
 
 
 def test_a_named_port_takes_the_selectors_place() -> None:

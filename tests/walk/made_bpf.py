@@ -9,7 +9,7 @@ from typing import Any
 
 from calico_debug.state.node import NodeState
 from calico_debug.walk.bpf_datapath import BpfDatapath
-from calico_debug.walk.packet import ICMP, TCP, Packet
+from calico_debug.walk.packet import ICMP, TCP, UDP, Packet
 from tests.evidence.bpf_node import POD, SETTINGS, BpfNode, Entries
 
 A = ip_address
@@ -38,8 +38,8 @@ def route(address: Any, flags: int, target: bytes = bytes(4)) -> tuple[dict[str,
     return {"prefix_length": 32, "address": address}, {"flags": flags, "next_hop_or_ifindex": target}
 
 
-def service(address: Any, port: int = 80, **value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {"prefix_length": 56, "address": address, "port": port, "protocol": TCP}, {"service_id": 1} | value
+def service(address: Any, port: int = 80, protocol: int = TCP, **value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"prefix_length": 56, "address": address, "port": port, "protocol": protocol}, {"service_id": 1} | value
 
 
 ENTRIES: Entries = {
@@ -61,6 +61,8 @@ ENTRIES: Entries = {
         service(STICKY, count=2, affinity_timeout=60),
         service(BROKEN, count=1, service_id=9),
         service(ANY_NODE, 30080, count=1),
+        service(ANY_NODE, 30053, UDP, count=1),
+        service(ANY_NODE, 30091, count=1, service_id=2),
         service(MAGLEV, count=0xFFFFFFFF, flags=8),
         service(HOSTED, count=1, service_id=2),
         service(OUTER, count=1, service_id=3),

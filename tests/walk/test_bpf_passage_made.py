@@ -10,8 +10,8 @@ import pytest
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import Tunnelled
-from calico_debug.walk.node import DELIVERED, SENT, NodeWalker
-from calico_debug.walk.packet import Packet
+from calico_debug.walk.node import DELIVERED, SENT, UNDECIDED, NodeWalker
+from calico_debug.walk.packet import TCP, UDP, Packet
 from tests.evidence.bpf_node import POD, BpfNode
 from tests.walk.made_bpf import (
     HERE,
@@ -107,6 +107,15 @@ def test_the_node_s_own_port_is_translated_at_its_loopback_device() -> None:
     assert [one[:2] for one in asked] == [(POD, "egress")]
     other = node.send(packet(HERE, HERE, 22), new, Chooser())
     assert (other.ending, len(asked)) == (DELIVERED, 1)
+
+
+@pytest.mark.parametrize(("port", "protocol", "doubt"), [(30053, UDP, "own UDP"), (30091, TCP, "host's network")])
+def test_a_node_s_own_way_to_node_ports_is_not_always_known(port: int, protocol: int, doubt: str) -> None:
+    node, _ = walker()
+    for destination in (HERE, THERE):
+        passed = node.send(packet(HERE, destination, port, protocol), new, Chooser())
+        assert passed.ending == UNDECIDED
+        assert doubt in passed.trace.undecided
 
 
 def test_a_tunnelled_packet_still_has_the_service_s_address() -> None:
