@@ -27,6 +27,11 @@ def render_error(line: int, message: str) -> str:
     return _ascii_printable(_COMPACT.encode(error_document(line, message)))
 
 
+def dump(document: object) -> str:
+    """Anything as indented JSON."""
+    return _ascii_printable(_INDENTED.encode(document))
+
+
 def _ascii_printable(text: str) -> str:
     # JSON leaves DEL as it is; it can only stand inside a string.
     return text.replace("\x7f", "\\u007f") + "\n"

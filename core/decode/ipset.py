@@ -109,6 +109,10 @@ class SavedSets:
         """Every set's name, in the order of the listing."""
         return tuple(self._descriptions)
 
+    def count(self, name: str) -> int:
+        """How many elements a set has."""
+        return len(self._added.get(name, ()))
+
     def members(self, name: str) -> tuple[str, ...]:
         """The sets in a list:set, in order."""
         return tuple(words[0] for line in self._added[name] if (words := split_words(line)[0]))
