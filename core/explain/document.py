@@ -189,6 +189,11 @@ def to_document(explanation: FlowExplanation) -> dict[str, object]:
     }
 
 
+def decision_document(decision: Decision) -> dict[str, object]:
+    """A decision as it stands in the document of an explanation."""
+    return _object(_DECISION, decision)
+
+
 def error_document(line: int, message: str) -> dict[str, object]:
     """What stands in the output for line ``line`` (from 1) of ``--flows`` that could not be answered."""
     return {"apiVersion": API_VERSION, "kind": ERROR_KIND, "line": line, "message": message}

@@ -57,8 +57,11 @@ class Engine:
 
     # --------------------------------------------------------------------------------------------------- the answer
 
-    def explain(self, flow: Flow) -> FlowExplanation:
-        """The explanation of one flow. Raises `EvidenceError` when no node of the flow runs Calico or can be read."""
+    def explain(self, flow: Flow, *, as_new: bool = False) -> FlowExplanation:
+        """The explanation of one flow. Raises `EvidenceError` when no node of the flow runs Calico or can be read.
+
+        ``as_new`` leaves connections that exist out of account.
+        """
         notes = list(flow.notes)
         if self._stays_in_its_pod(flow):
             node = flow.source.node or self._end(flow.source, None).node
@@ -68,7 +71,7 @@ class Engine:
             opening = self._opening(flow, notes)
         except Undecided as stop:
             return self._unstarted(flow, str(stop), notes)
-        existing = self._existing(opening)
+        existing = not as_new and self._existing(opening)
         told = self._alternatives(opening, join_existing=existing)
         new = self._alternatives(opening, join_existing=False) if existing else None
         return self._assemble(flow, opening, told, new, notes)
