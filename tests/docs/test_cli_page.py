@@ -15,12 +15,14 @@ from calico_debug.cli.bundle import bundle
 from calico_debug.cli.chain import HELP as CHAIN_HELP
 from calico_debug.cli.chain import chain
 from calico_debug.cli.commands import commands as group
+from calico_debug.cli.doctor import doctor
 from calico_debug.cli.drift import drift
 from calico_debug.cli.environment import Question
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.flows import FLOW_KEYS, LONGEST_LINE, parse_flow
 from calico_debug.cli.options import CONFLICTS, FORMATS
 from calico_debug.cli.policies import endpoints, policies
+from calico_debug.cli.stale import stale
 from calico_debug.cli.trace import HELP, trace
 from calico_debug.decode.assertions import KEYS, decode_assertions
 from calico_debug.drift.model import CODES
@@ -43,7 +45,7 @@ def written(option: click.Option) -> str:
 def test_options() -> None:
     pages = (
         *((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle")),
-        *((policies, "policies"), (endpoints, "endpoints"), (drift, "drift")),
+        *((policies, "policies"), (endpoints, "endpoints"), (drift, "drift"), (doctor, "doctor"), (stale, "stale")),
     )
     for command, title in (*pages, (agent, "agent")):
         context = click.Context(command, help_option_names=["-h", "--help"])
@@ -117,7 +119,7 @@ def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) 
     # An agent would serve until it is stopped: on this system there is none to start.
     platform = "darwin" if words[0] == "agent" else "linux"
     live = {"--bundle", "--kubeconfig"}
-    if words[0] in ("chain", "bundle", "policies", "endpoints", "drift") and not live & set(words):
+    if words[0] in ("chain", "bundle", "policies", "endpoints", "drift", "doctor", "stale") and not live & set(words):
         words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
     assert run(*words, platform=platform).code in (ExitCode.FAILED, ExitCode.ANSWERED)

@@ -22,7 +22,9 @@ def _run(command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/module5.md", "docs/module7.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/architecture.md", "docs/cli.md", "docs/module5.md", "docs/module7.md"]
+)
 def test_examples_print_what_is_shown(page: str, update_goldens: bool) -> None:
     path = ROOT / page
     text = path.read_text()
