@@ -10,6 +10,7 @@ from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.nodes import open_nodes, place_options
+from calico_debug.errors import EvidenceError
 
 HELP = """Find open connections that the current policy would refuse.
 
@@ -34,6 +35,8 @@ def stale(environment: Environment, /, output: str, **place: str | None) -> int:
     from calico_debug.explain.outlived import find_outlived
 
     source, nodes = open_nodes(environment, place)
+    if not nodes:
+        raise EvidenceError(f"{source.origin} has no node to look at: run on a Linux node, or name a bundle")
     engine = Engine(source)
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) if place["bundle"] is None else None
     report = find_outlived(engine, nodes, now)

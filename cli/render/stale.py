@@ -22,6 +22,9 @@ LISTED = 100
 """Connections of one flow that the document lists; their number is always there."""
 
 _SHOWN = 5
+_UNSETTLED = 10
+"""Connections of a flow, and flows that are not settled, that text shows; JSON has more."""
+
 _INDENT = " " * 9
 
 
@@ -112,8 +115,15 @@ def text(report: StaleReport, cluster: ClusterState) -> str:
 
 
 def _lines(report: StaleReport, names: Names) -> Iterator[str]:
-    for flow in (*report.refused, *report.undetermined):
+    for flow in report.refused:
         yield from _block(flow, names)
+        yield ""
+    if report.undetermined:
+        yield "NOT SETTLED"
+        for flow in report.undetermined[:_UNSETTLED]:
+            yield f"{_INDENT}{protocol_word(flow.protocol)} {_ends(flow, names)}: {flow.answer.why}"
+        if len(report.undetermined) > _UNSETTLED:
+            yield f"{_INDENT}and {len(report.undetermined) - _UNSETTLED} more, which -o json lists"
         yield ""
     tally = report.tally
     refused = sum(len(flow.connections) for flow in report.refused)
@@ -129,15 +139,14 @@ def _lines(report: StaleReport, names: Names) -> Iterator[str]:
         yield f"{_counted(tally.left_out, 'open connection')} more were not judged: there are too many"
 
 
-def _block(flow: OldFlow, names: Names) -> Iterator[str]:
+def _ends(flow: OldFlow, names: Names) -> str:
     service = f" by {end_words(names.end(*flow.asked, flow.protocol))}" if flow.asked != flow.server else ""
-    ends = f"{end_words(names.end(flow.client, None))} -> {end_words(names.end(*flow.server))}{service}"
-    verdict = flow.answer.verdict
-    yield f"{protocol_word(flow.protocol).ljust(len(_INDENT))}{ends}"
-    yield f"{_INDENT}if new   {words.outcome(verdict, flow.answer.decision)}"
-    said = flow.answer.decision.detail if flow.answer.decision is not None else ""
-    if flow.answer.why not in ("", said):
-        yield f"{_INDENT}         {flow.answer.why}"
+    return f"{end_words(names.end(flow.client, None))} -> {end_words(names.end(*flow.server))}{service}"
+
+
+def _block(flow: OldFlow, names: Names) -> Iterator[str]:
+    yield f"{protocol_word(flow.protocol).ljust(len(_INDENT))}{_ends(flow, names)}"
+    yield f"{_INDENT}if new   {words.outcome(flow.answer.verdict, flow.answer.decision)}"
     if flow.change is not None:
         yield f"{_INDENT}policy   {flow.change.words}"
     yield f"{_INDENT}lives    {_living(flow)}"

@@ -122,3 +122,9 @@ def test_recorded_maps() -> None:
         assert all(one.approved_by and one.idle is not None and one.packets for one in found)
         assert not any(one.client[0].is_link_local for one in found)
         assert tally.looked_at >= len(found) + tally.not_open + tally.elsewhere
+
+
+def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calico_debug.explain.live_connections.MOST", 1)
+    found, tally = of(line() + line(source="10.244.1.2"))
+    assert (len(found), tally.left_out) == (1, 1)
