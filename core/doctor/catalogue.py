@@ -28,11 +28,8 @@ _SHARED: Mapping[str, str] = {
     "bpf-no-program": "look at the log of calico-node on that node, and for another program that replaced Calico's",
     "bpf-old-programs": "wait until Felix has programmed every interface; if it stays, look at the log of calico-node",
     "bpf-policy-debug-leftover": "nothing needs to be done; explanations do not use the file",
-    "bpf-policy-debug-missing": "nothing needs to be done; BPFPolicyDebugEnabled makes Felix write the files",
-    "bpf-policy-debug-stale": "nothing needs to be done, the loaded program is run",
     "bpf-policy-differs": "wait for Felix to finish; if it stays, restart calico-node on that node",
     "bpf-policy-missing": _RESTART,
-    "bpf-policy-not-compared": "record the dump of the loaded program, too",
     "bpf-policy-not-loaded": "wait for Felix to finish; if it stays, look at the log of calico-node on that node",
     "bpf-several-maps": "wait for Felix to finish; if it stays, restart calico-node on that node",
     "bpf-unknown-entries": "use a newer calico-debug",
@@ -42,7 +39,9 @@ _SHARED: Mapping[str, str] = {
     "node-not-programmed": "look at the log of calico-node on that node: a rule that nft refuses keeps all others out",
     "two-iptables-backends": "let one backend own the rules (FelixConfiguration iptablesBackend) and clear the other's",
 }
-"""Findings that explanations of flows have, too, with what to do about each."""
+"""Findings that explanations of flows have, too, with what to do about each. Those of a program that is run for a flow
+are not the doctor's, who runs none.
+"""
 
 _OWN: Mapping[str, Entry] = {
     "conntrack-full": Entry(

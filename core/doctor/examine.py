@@ -35,6 +35,7 @@ NODE_CHECKS: tuple[NodeCheck, ...] = (
     NodeCheck("ipsets", "how full ipsets are", capacity.check_sets),
     NodeCheck("node-local DNS", "NodeLocal DNSCache, on eBPF nodes", combinations.check_local_dns),
     NodeCheck("combinations", "features that are not supported together", combinations.check_combinations),
+    NodeCheck("reading", "parts of the eBPF dataplane that could not be read on the way", programs.check_reading),
 )
 """What is looked at on each node, in this order; docs/doctor.md has the same table."""
 

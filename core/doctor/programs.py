@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from calico_debug.doctor.model import NodeView, Observation
 
 
+def check_reading(node: NodeView) -> Iterator[Observation]:
+    """Of an eBPF node, what was odd in the parts that other checks have read; so this one is the last."""
+    if node.dataplane == EBPF:
+        for finding in node.state.bpf.findings:
+            yield Symptom(finding.code, finding.severity, finding.message)
+
+
 STATUS_FOLDER = "var-run-calico-endpoint-status/"
 """The node's /var/run/calico/endpoint-status, as a bundle may have it; on by default since v3.30."""
 

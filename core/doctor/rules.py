@@ -95,7 +95,8 @@ def check_foreign_drops(node: NodeView) -> Iterator[Observation]:
         if _is_known(base.family, base.table, base.name):
             continue
         where = f"table {base.family} {base.table}, chain {base.name} (hook {hook.hook}, priority {hook.priority})"
-        shared = any(parse_comment(rule.comment).hash for rule in _rules_of(ruleset, base))
+        returns = node.state.felix.get("FELIX_IPTABLESFILTERALLOWACTION", "").upper() == "RETURN"
+        shared = not returns and any(parse_comment(rule.comment).hash for rule in _rules_of(ruleset, base))
         yield Symptom(
             "foreign-drop-policy",
             "info" if shared else "warning",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.doctor.patients import WORKLOAD, bpf, bpf_report, codes, report, seen
+from ipaddress import ip_address
+
+from tests.doctor.patients import WORKLOAD, bpf, bpf_report, codes, link, links, report, seen
 from tests.explain.world import Node
 
 SAVED = (
@@ -46,6 +48,16 @@ def test_a_missing_program() -> None:
     made = bpf()
     made.tcx = [made.hook("tcx/ingress", 10)]
     assert codes(bpf_report(made)) == [("error", "bpf-no-program")]
+
+
+def test_entries_that_cannot_be_decoded() -> None:
+    """Met only while services are looked at, for NodeLocal DNSCache."""
+    made = bpf()
+    local = link(4, "nodelocaldns")
+    made.files["ip-link.json"] = made.files["ip-addr.json"] = links(local)
+    key = {"address": ip_address("10.96.0.10"), "port": 53, "protocol": 17, "prefix_length": 5}
+    made.entries["cali_v4_nat_fe3"] = [(key, {})]
+    assert codes(bpf_report(made)) == [("warning", "bpf-unknown-entries"), ("info", "node-local-dns")]
 
 
 STATUS = "var-run-calico-endpoint-status/k8s shop%2Fpod1{} eth0"

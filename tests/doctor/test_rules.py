@@ -51,6 +51,20 @@ def test_a_policy_to_drop() -> None:
     ]
 
 
+SAVED = (
+    "*filter\n:FORWARD DROP [0:0]\n:cali-FORWARD - [0:0]\n:cali-from-wl-dispatch - [0:0]\n:cali-tw-cali1 - [0:0]\n"
+    '-A FORWARD -m comment --comment "cali:wUHhoiAYhphO9Mso" -j cali-FORWARD\nCOMMIT\n'
+)
+
+
+def test_a_policy_to_drop_behind_rules_of_calico() -> None:
+    """Docker sets it. Calico's rules accept before; unless FilterAllowAction says that they shall not."""
+    files = {"iptables-save.txt": SAVED, "ipset-save.txt": ""}
+    assert codes(report(Node(1, pods=[1], calico=False, files=files))) == [("info", "foreign-drop-policy")]
+    files["felix-env.txt"] = "FELIX_IPTABLESFILTERALLOWACTION=Return\n"
+    assert codes(report(Node(1, pods=[1], calico=False, files=files))) == [("warning", "foreign-drop-policy")]
+
+
 def test_other_families_and_unused_chains_do_not_matter() -> None:
     assert codes(report(with_table("drop", name="arp own", chain="c@input:0"))) == []
     assert codes(report(with_table("accept", unused=["drop"]))) == []

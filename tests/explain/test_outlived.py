@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from calico_debug.model.explanation import FlowExplanation
 from calico_debug.model.flow import Flow
 from tests.explain.world import Node, Tier, World, deny, endpoint, policy
 from tests.recordings import Recording, recordings
+from tests.walk.recorded_bpf import RecordedCluster
 
 
 def report(source: Recording) -> StaleReport:
@@ -128,3 +130,28 @@ def test_a_client_from_outside_came_in_by_the_other_node() -> None:
     asked.clear()
     find_outlived(made.engine, ["n1", "n2"])
     assert len(asked) == 1
+
+
+def test_ebpf_connections_whose_policy_was_replaced() -> None:
+    """The recorded DNS server's interface gets Felix's program that denies: its old connections are found, and who
+    approved them.
+    """
+    healthy = RecordedCluster()
+    state = healthy.engine.states["node2"]
+    routes = state.routing(4).tables["main"]
+    device = next(one.hops[0].interface for one in routes if str(one.destination) == "10.244.2.53/32")
+    attached = next(one for one in state.bpf.calico_attachments(device) if one.hook == "egress")
+    (program, *_) = state.bpf.reach.policy(attached, 4).programs
+
+    def deny_all(files: dict[str, bytes]) -> None:
+        listed = json.loads(files["bpf/prog-show.json"])
+        for one in listed:
+            one["name"] = "calico_tc_deny" if one["id"] == program else one["name"]
+        files["bpf/prog-show.json"] = json.dumps(listed).encode()
+
+    found = find_outlived(RecordedCluster(deny_all).engine, ["node1", "node2"])
+    assert {str(flow.server[0]) for flow in found.refused} == {"10.244.2.53"}
+    assert {flow.answer.verdict for flow in found.refused} == {"denied"}
+    connections = [one for flow in found.refused for one in flow.connections]
+    assert len(connections) == 10
+    assert all(one.approved_by == ("client side", "server side") and one.idle is not None for one in connections)
