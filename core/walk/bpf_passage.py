@@ -219,7 +219,7 @@ class BpfPassage(PolicedPassage):
         if packet.protocol == UDP:
             raise Undecided("whether the answer to a node's own UDP to a node port is translated back is not known")
         if addresses.is_node(packet.family, packet.destination):
-            raise Undecided("where a node's own packet to a node port of a backend in a host's network goes")
+            raise Undecided("a node's own way to a node port of a backend in a host's network is not known")
 
     def _translate_own(self, way: Way, device: str) -> Way:
         """The host's own packet to a service: at the device that such packets are routed through, or on the way out."""
