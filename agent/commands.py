@@ -71,7 +71,12 @@ def run(arguments: Sequence[str], seconds: float = SECONDS) -> Output:
 
 def is_installed(program: str) -> bool:
     """Whether a program is there to be run."""
-    return shutil.which(program, path=_path()) is not None
+    return program_path(program) is not None
+
+
+def program_path(program: str) -> str | None:
+    """Where a program is; None when it is not installed."""
+    return shutil.which(program, path=_path())
 
 
 def _path() -> str:

@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// Where packets of a flow are seen on this node, and where they end: received by an interface, handed to one for
+// sending, or freed with a reason. Three tracepoints, which touch no interface and no packet.
+//
+// Everything that is taken from the kernel is declared here with only the members that are read; the loader relocates
+// them against the running kernel's BTF (preserve_access_index). Tracepoints: include/trace/events/net.h and skb.h;
+// kfree_skb has its reason since Linux 5.17.
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+// The verifier looks at these once, not at every call.
+#define APART __attribute__((noinline))
+#define KERNEL __attribute__((preserve_access_index))
+
+// Map declarations as libbpf reads them from BTF; numbers of include/uapi/linux/bpf.h.
+#define UINT(name, value) int (*name)[value]
+#define TYPE(name, value) value *name
+enum { HASH = 1, ARRAY = 2, PERCPU_ARRAY = 6, LRU_HASH = 9, RINGBUF = 27 };
+
+static void *(*const lookup)(void *map, const void *key) = (void *)1;
+static long (*const update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static long (*const delete)(void *map, const void *key) = (void *)3;
+static u64 (*const now)(void) = (void *)5;
+static long (*const read_kernel)(void *to, u32 size, const void *from) = (void *)113;
+static long (*const emit)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
+
+// Dual licensed; the kernel wants one of its own words for what may call the helpers above.
+char LICENSE[] SEC("license") = "GPL";
+
+struct ns_common { u32 inum; } KERNEL;
+struct net { struct ns_common ns; } KERNEL;
+typedef struct { struct net *net; } possible_net_t;
+struct net_device { char name[16]; int ifindex; possible_net_t nd_net; } KERNEL;
+struct sock_common { possible_net_t skc_net; } KERNEL;
+struct sock { struct sock_common __sk_common; } KERNEL;
+struct dst_entry { struct net_device *dev; } KERNEL;
+struct sk_buff {
+	struct net_device *dev;
+	struct sock *sk;
+	unsigned long _skb_refdst;
+	unsigned int len, data_len;
+	u32 mark;
+	u16 protocol, network_header;
+	unsigned char *head, *data;
+} KERNEL;
+
+enum { RECEIVED = 1, SENT = 2, DROPPED = 3 };
+enum { BY_TUPLE = 1, BY_IDENTITY = 2, IN_TUNNEL = 4, ICMP_ERROR = 8 };
+enum { FULL = 1, ANY_SOURCE_PORT = 2, ANY_DESTINATION_PORT = 4, ANY_PORTS = 8 };
+enum { DROPS_ONLY = 1 };
+enum { SNAP = 2048 };
+
+// How long a packet that was seen by its addresses is known by its place in memory and its contents.
+#define FOLLOW_NS 1000000000ULL
+// The rate limit of DROPS_ONLY counts in windows of this length.
+#define WINDOW_NS 100000000ULL
+
+struct tuple {
+	u8 source[16], destination[16];
+	u16 source_port, destination_port;
+	u8 protocol, version;
+	u16 zero;
+};
+
+// What tells answers: flags of TCP, or ICMP's type and code.
+struct answers { u8 flags, icmp_type, icmp_code; };
+
+// One event; core/decode/packet_events.py reads the same.
+struct event {
+	u64 time, packet, location;
+	u32 netns, ifindex, length, mark, reason, fingerprint;
+	u16 kind, which;
+	char interface[16];
+	struct tuple headers;
+	u8 how;
+	struct answers answers;
+	u16 captured, zero;
+	u8 data[SNAP];
+};
+
+struct settings { u32 shapes, mode, window_limit, vxlan_port, snap; };
+struct totals { u64 matched, ring_full, limited, unreadable, window, in_window; };
+struct followed { u64 time; u32 fingerprint; u16 which, zero; };
+
+struct { UINT(type, ARRAY); UINT(max_entries, 1); TYPE(key, u32); TYPE(value, struct settings); } cdebug_settings SEC(".maps");
+struct { UINT(type, HASH); UINT(max_entries, 1024); TYPE(key, struct tuple); TYPE(value, u32); } cdebug_tuples SEC(".maps");
+struct { UINT(type, HASH); UINT(max_entries, 4096); TYPE(key, u32); TYPE(value, u32); } cdebug_namespaces SEC(".maps");
+struct { UINT(type, LRU_HASH); UINT(max_entries, 4096); TYPE(key, u64); TYPE(value, struct followed); } cdebug_follow SEC(".maps");
+// One entry for each of the three programs: one may interrupt another on its CPU, but never itself.
+struct { UINT(type, PERCPU_ARRAY); UINT(max_entries, 4); TYPE(key, u32); TYPE(value, struct totals); } cdebug_totals SEC(".maps");
+struct { UINT(type, PERCPU_ARRAY); UINT(max_entries, 4); TYPE(key, u32); TYPE(value, struct event); } cdebug_scratch SEC(".maps");
+struct { UINT(type, RINGBUF); UINT(max_entries, 4194304); } cdebug_events SEC(".maps");
+
+INLINE u16 swapped(u16 value) { return __builtin_bswap16(value); }
+
+// Bytes of the linear part of the packet, from "at". 0 when they are there.
+INLINE int bytes(void *to, u32 size, u64 at, u64 end)
+{
+	return at + size <= end ? (int)read_kernel(to, size, (const void *)at) : -1;
+}
+
+// Read addresses, and give where the next header begins, 0 for what is no IP packet.
+APART u64 internet(u64 at, u64 end, u16 protocol, struct tuple *tuple, u32 *print)
+{
+	u8 header[40] = {};
+	if (!tuple || !print || bytes(header, 20, at, end))
+		return 0;
+	u32 version = header[0] >> 4;
+	if (version == 4 && (protocol == 0 || protocol == 0x0800)) {
+		tuple->version = 4;
+		tuple->protocol = header[9];
+		__builtin_memset(tuple->source, 0, 16);
+		__builtin_memset(tuple->destination, 0, 16);
+		__builtin_memcpy(tuple->source, header + 12, 4);
+		__builtin_memcpy(tuple->destination, header + 16, 4);
+		*print = header[2] | header[3] << 8 | header[4] << 16 | (u32)header[5] << 24;
+		// Of fragments only the first has ports.
+		if ((header[6] & 0x1f) | header[7])
+			return end;
+		return at + (header[0] & 15) * 4;
+	}
+	if (version == 6 && (protocol == 0 || protocol == 0x86dd)) {
+		if (bytes(header, 40, at, end))
+			return 0;
+		tuple->version = 6;
+		__builtin_memcpy(tuple->source, header + 8, 16);
+		__builtin_memcpy(tuple->destination, header + 24, 16);
+		*print = header[1] | header[2] << 8 | header[4] << 16 | (u32)header[5] << 24;
+		u8 next = header[6];
+		at += 40;
+		for (int i = 0; i < 4; i++) {
+			u8 extension[4];
+			if (next != 0 && next != 43 && next != 44 && next != 60)
+				break;
+			if (bytes(extension, 4, at, end))
+				break;
+			if (next == 44 && (extension[2] || extension[3] & 0xf8)) {
+				at = end;
+				next = extension[0];
+				break;
+			}
+			at += next == 44 ? 8 : (extension[1] + 1) * 8;
+			next = extension[0];
+		}
+		tuple->protocol = next;
+		return at;
+	}
+	return 0;
+}
+
+APART int transport(u64 at, u64 end, struct tuple *tuple, struct answers *answers, u32 *print)
+{
+	u8 header[16] = {};
+	if (!tuple || !answers || !print)
+		return 0;
+	tuple->source_port = tuple->destination_port = 0;
+	if (bytes(header, 8, at, end))
+		return 0;
+	switch (tuple->protocol) {
+	case 6:
+		// Sequence number and flags stay the same through translation of addresses.
+		if (bytes(header, 16, at, end) == 0) {
+			answers->flags = header[13];
+			*print ^= header[4] | header[5] << 8 | header[6] << 16 | (u32)header[7] << 24;
+		}
+		break;
+	case 17:
+	case 132:
+		break;
+	case 1:
+	case 58:
+		answers->icmp_type = header[0];
+		answers->icmp_code = header[1];
+		*print ^= header[6] | header[7] << 8;
+		return 0;
+	default:
+		return 0;
+	}
+	tuple->source_port = header[0] << 8 | header[1];
+	tuple->destination_port = header[2] << 8 | header[3];
+	return 0;
+}
+
+APART int known(const struct tuple *tuple, u32 shapes, u32 *which)
+{
+	u32 *found = 0;
+	if (!tuple || !which)
+		return 0;
+	struct tuple key = *tuple;
+	if (shapes & FULL)
+		found = lookup(&cdebug_tuples, &key);
+	if (!found && shapes & ANY_SOURCE_PORT) {
+		key.source_port = 0;
+		found = lookup(&cdebug_tuples, &key);
+		key.source_port = tuple->source_port;
+	}
+	if (!found && shapes & ANY_DESTINATION_PORT) {
+		key.destination_port = 0;
+		found = lookup(&cdebug_tuples, &key);
+	}
+	if (!found && shapes & ANY_PORTS) {
+		key.source_port = key.destination_port = 0;
+		found = lookup(&cdebug_tuples, &key);
+	}
+	if (!found)
+		return 0;
+	*which = *found;
+	return 1;
+}
+
+// Whether the quotation in an ICMP error is of the flow: then the error is one about it, and goes the other way.
+INLINE int quoted(u64 at, u64 end, u32 shapes, u32 *which)
+{
+	struct tuple inside = {};
+	u8 ports[4];
+	u32 print;
+	u64 next = internet(at + 8, end, 0, &inside, &print);
+	if (!next)
+		return 0;
+	u8 kind = inside.protocol;
+	if ((kind == 6 || kind == 17 || kind == 132) && bytes(ports, 4, next, end) == 0) {
+		inside.source_port = ports[0] << 8 | ports[1];
+		inside.destination_port = ports[2] << 8 | ports[3];
+	}
+	if (!known(&inside, shapes, which))
+		return 0;
+	*which ^= 1;
+	return 1;
+}
+
+INLINE int is_error(const struct tuple *tuple, u8 type)
+{
+	if (tuple->protocol == 1)
+		return type == 3 || type == 11 || type == 12;
+	return tuple->protocol == 58 && type >= 1 && type <= 4;
+}
+
+// Look into a tunnel: IP in IP, or VXLAN. Gives where the packet inside begins, or 0.
+INLINE u64 inside(u64 at, u64 end, const struct tuple *outer, u32 vxlan_port)
+{
+	if (outer->protocol == 4 || outer->protocol == 41)
+		return at;
+	if (outer->protocol == 17 && vxlan_port && outer->destination_port == vxlan_port) {
+		u8 kind[2];
+		// UDP 8, VXLAN 8, Ethernet 14 with the type as its last two bytes.
+		if (bytes(kind, 2, at + 28, end))
+			return 0;
+		if ((kind[0] == 0x08 && kind[1] == 0x00) || (kind[0] == 0x86 && kind[1] == 0xdd))
+			return at + 30;
+	}
+	return 0;
+}
+
+// Find out whether the packet is of the flow. Fills the headers; gives 1 when it is.
+INLINE int ours(u64 at, u64 end, u16 protocol, const struct settings *given, struct event *event)
+{
+	u32 which = 0, print = 0, shapes = given->shapes;
+	struct tuple tuple = {};
+	struct answers answers = {};
+	u64 next = internet(at, end, protocol, &tuple, &print);
+	if (!next)
+		return 0;
+	transport(next, end, &tuple, &answers, &print);
+	event->headers = tuple;
+	event->answers = answers;
+	event->fingerprint = print;
+	if (given->mode & DROPS_ONLY)
+		return 1;
+	event->how = BY_TUPLE;
+	if (known(&tuple, shapes, &which))
+		goto found;
+	if (is_error(&tuple, answers.icmp_type) && quoted(next, end, shapes, &which)) {
+		event->how |= ICMP_ERROR;
+		goto found;
+	}
+	u64 packet = inside(next, end, &tuple, given->vxlan_port);
+	if (packet) {
+		struct tuple inner = {};
+		u32 print_inside = 0;
+		next = internet(packet, end, 0, &inner, &print_inside);
+		if (next) {
+			transport(next, end, &inner, &answers, &print_inside);
+			event->fingerprint = print_inside;
+			if (known(&inner, shapes, &which)) {
+				event->headers = inner;
+				event->answers = answers;
+				event->how |= IN_TUNNEL;
+				goto found;
+			}
+		}
+	}
+	struct followed *before = lookup(&cdebug_follow, &event->packet);
+	if (before && before->fingerprint == event->fingerprint && event->time - before->time < FOLLOW_NS) {
+		which = before->which;
+		event->how = BY_IDENTITY;
+		goto found;
+	}
+	return 0;
+found:
+	event->which = which;
+	return 1;
+}
+
+INLINE struct net_device *device(struct sk_buff *skb)
+{
+	struct net_device *dev = skb->dev;
+	if (dev)
+		return dev;
+	struct dst_entry *way = (struct dst_entry *)(skb->_skb_refdst & ~1UL);
+	if (way)
+		read_kernel(&dev, sizeof(dev), &way->dev);
+	return dev;
+}
+
+INLINE u32 namespace_of(struct sk_buff *skb, struct net_device *dev)
+{
+	struct net *net = 0;
+	u32 inode = 0;
+	if (dev) {
+		read_kernel(&net, sizeof(net), &dev->nd_net.net);
+	} else if (skb->sk) {
+		struct sock *sk = 0;
+		read_kernel(&sk, sizeof(sk), &skb->sk);
+		read_kernel(&net, sizeof(net), &sk->__sk_common.skc_net.net);
+	}
+	if (net)
+		read_kernel(&inode, sizeof(inode), &net->ns.inum);
+	return inode;
+}
+
+INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
+{
+	u32 zero = 0, own = kind;
+	struct settings *given = lookup(&cdebug_settings, &zero);
+	struct totals *total = lookup(&cdebug_totals, &own);
+	struct event *event = lookup(&cdebug_scratch, &own);
+	if (!given || !total || !event)
+		return 0;
+	struct net_device *dev = device(skb);
+	u32 inode = namespace_of(skb, dev);
+	if (!lookup(&cdebug_namespaces, &inode))
+		return 0;
+	event->time = now();
+	event->packet = (u64)skb;
+	event->how = 0;
+	event->which = 0;
+	// As numbers: what the verifier thinks of pointers to bytes differs from release to release.
+	u64 head = 0, data = 0;
+	read_kernel(&head, sizeof(head), &skb->head);
+	read_kernel(&data, sizeof(data), &skb->data);
+	u64 end = data + (skb->len - skb->data_len);
+	u16 protocol = swapped(skb->protocol);
+	// A received packet's network header is not set yet, and its data begin with it.
+	u64 at = kind == RECEIVED ? data : head + skb->network_header;
+	if (kind == RECEIVED && (protocol == 0x8100 || protocol == 0x88a8)) {
+		at += 4;
+		protocol = 0;
+	}
+	if (!ours(at, end, protocol, given, event)) {
+		if (kind == DROPPED && given->mode & DROPS_ONLY)
+			total->unreadable++;
+		return 0;
+	}
+	total->matched++;
+	if (given->mode & DROPS_ONLY) {
+		u64 window = event->time / WINDOW_NS;
+		if (total->window != window) {
+			total->window = window;
+			total->in_window = 0;
+		}
+		if (++total->in_window > given->window_limit) {
+			total->limited++;
+			return 0;
+		}
+	} else if (kind == DROPPED) {
+		delete(&cdebug_follow, &event->packet);
+	} else {
+		struct followed seen = {event->time, event->fingerprint, event->which, 0};
+		update(&cdebug_follow, &event->packet, &seen, 0);
+	}
+	event->location = location;
+	event->netns = inode;
+	event->length = skb->len;
+	event->mark = skb->mark;
+	event->reason = reason;
+	event->kind = kind;
+	event->ifindex = 0;
+	event->interface[0] = 0;
+	if (dev) {
+		read_kernel(&event->ifindex, sizeof(event->ifindex), &dev->ifindex);
+		read_kernel(event->interface, sizeof(event->interface), &dev->name);
+	}
+	u64 wanted = given->snap;
+	if (at + wanted > end)
+		wanted = end > at ? end - at : 0;
+	// The verifier has to see the limit in the very register that is used.
+	__asm__ volatile("" : "+r"(wanted));
+	if (wanted > SNAP || read_kernel(event->data, wanted, (const void *)at))
+		wanted = 0;
+	event->captured = wanted;
+	if (emit(&cdebug_events, event, (u32)__builtin_offsetof(struct event, data) + wanted, 0))
+		total->ring_full++;
+	return 0;
+}
+
+SEC("tp_btf/netif_receive_skb") int cdebug_received(u64 *context)
+{
+	return see((struct sk_buff *)context[0], RECEIVED, 0, 0);
+}
+
+SEC("tp_btf/net_dev_queue") int cdebug_sent(u64 *context)
+{
+	return see((struct sk_buff *)context[0], SENT, 0, 0);
+}
+
+SEC("tp_btf/kfree_skb") int cdebug_dropped(u64 *context)
+{
+	return see((struct sk_buff *)context[0], DROPPED, context[1], (u32)context[2]);
+}

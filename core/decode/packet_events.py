@@ -1,0 +1,130 @@
+"""What the tracing program of ``agent/packets/packets.bpf.c`` gives and takes: events, ends to look for, settings."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+from calico_debug.model.packet_event import DROPPED, RECEIVED, SENT, Ends, Losses, PacketEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+EVENT = struct.Struct("=QQQIIIIIIHH16s16s16sHHBBHBBBBHH")
+"""struct event, without its data."""
+TUPLE = struct.Struct("=16s16sHHBBH")
+"""struct tuple: source, destination, source port, destination port, protocol, version of IP, zero."""
+SETTINGS = struct.Struct("=IIIII")
+"""struct settings: shapes, mode, limit of a window, port of VXLAN, bytes of each packet."""
+TOTALS = struct.Struct("=QQQQQQ")
+"""struct totals of one program on one CPU: matched, ring_full, limited, unreadable, and two of the rate limit's."""
+ONE = struct.pack("=I", 0)
+"""The key of maps with one entry."""
+
+KINDS = {1: RECEIVED, 2: SENT, 3: DROPPED}
+BY_IDENTITY, IN_TUNNEL, ICMP_ERROR = 2, 4, 8
+FULL, ANY_SOURCE_PORT, ANY_DESTINATION_PORT, ANY_PORTS = 1, 2, 4, 8
+DROPS_ONLY = 1
+WINDOWS_A_SECOND = 10
+MOST_DATA = 2048
+"""Bytes of a packet that an event has room for."""
+
+TCP, ICMP, ICMPV6 = 6, 1, 58
+REASONS_ENUM = "skb_drop_reason"
+_PREFIX = "SKB_DROP_REASON_"
+_SUBSYSTEM_SHIFT = 16
+"""Reasons of subsystems have the subsystem's number, which differs from release to release, in the upper half
+(include/net/dropreason.h)."""
+
+
+def decode_event(
+    data: bytes, *, boot: int, filtered: bool, reasons: Mapping[int, str], place: Callable[[int], str]
+) -> PacketEvent:
+    """One event. ``boot`` is the time that the kernel's clock counts from, in nanoseconds since 1970; ``filtered``
+    whether packets were looked for by their ends; ``reasons`` as in the kernel's BTF; ``place`` names an address.
+
+    Raises `ValueError` for what this version does not know.
+    """
+    if len(data) < EVENT.size:
+        raise ValueError(f"an event of {len(data)} bytes, {EVENT.size} at least are known")
+    fields = EVENT.unpack_from(data)
+    time, packet, location, namespace, index, length, mark, reason, fingerprint, kind, which, name = fields[:12]
+    source, destination, source_port, destination_port, protocol, version, _ = fields[12:19]
+    how, flags, icmp_type, icmp_code, captured, _ = fields[19:]
+    if kind not in KINDS or version not in (4, 6):
+        raise ValueError(f"an event of kind {kind} about IP version {version}")
+    family = IPv4Address if version == 4 else IPv6Address
+    width = 4 if version == 4 else 16
+    ends = Ends(protocol, family(source[:width]), family(destination[:width]), source_port, destination_port)
+    dropped = KINDS[kind] == DROPPED
+    return PacketEvent(
+        time=boot + time,
+        kind=KINDS[kind],
+        packet=(packet, fingerprint),
+        namespace=namespace,
+        interface=name.split(b"\0")[0].decode("utf-8", "replace"),
+        interface_index=index,
+        length=length,
+        mark=mark,
+        ends=ends,
+        reason=reason_name(reason, reasons) if dropped else "",
+        place=place(location) if dropped else "",
+        flow=which >> 1 if filtered else None,
+        reply=bool(filtered and which & 1),
+        followed=bool(how & BY_IDENTITY),
+        tunnelled=bool(how & IN_TUNNEL),
+        about=bool(how & ICMP_ERROR),
+        flags=flags if protocol == TCP else None,
+        icmp=(icmp_type, icmp_code) if protocol in (ICMP, ICMPV6) else None,
+        data=data[EVENT.size : EVENT.size + captured],
+    )
+
+
+def reason_name(number: int, reasons: Mapping[int, str]) -> str:
+    """The kernel's word without what all have in common; the number where this kernel has no word."""
+    word = reasons.get(number)
+    if word is not None:
+        return word.removeprefix(_PREFIX).removeprefix("SKB_")
+    subsystem = number >> _SUBSYSTEM_SHIFT
+    return f"reason {number & 0xFFFF} of subsystem {subsystem}" if subsystem else f"reason {number}"
+
+
+def encode_ends(ends: Ends) -> bytes:
+    """The key under which the program looks for a packet."""
+    source, destination = ends.source.packed.ljust(16, b"\0"), ends.destination.packed.ljust(16, b"\0")
+    return TUPLE.pack(
+        source, destination, ends.source_port, ends.destination_port, ends.protocol, ends.source.version, 0
+    )
+
+
+def filter_entries(flows: Sequence[Ends]) -> dict[bytes, bytes]:
+    """Keys and values of the filter: each of the flow's ends, and the same for the answer."""
+    entries: dict[bytes, bytes] = {}
+    for number, ends in enumerate(flows):
+        entries.setdefault(encode_ends(ends), struct.pack("=I", number << 1))
+    for number, ends in enumerate(flows):
+        entries.setdefault(encode_ends(ends.reversed()), struct.pack("=I", number << 1 | 1))
+    return entries
+
+
+def encode_settings(flows: Sequence[Ends], *, rate: int = 0, vxlan_port: int = 0, data: int = 0) -> bytes:
+    """Settings for a filter, or without ``flows`` for all drops, ``rate`` of them a second and CPU."""
+    shapes = 0
+    for ends in flows:
+        for one in (ends, ends.reversed()):
+            shapes |= {
+                (True, True): FULL,
+                (False, True): ANY_SOURCE_PORT,
+                (True, False): ANY_DESTINATION_PORT,
+                (False, False): ANY_PORTS,
+            }[bool(one.source_port), bool(one.destination_port)]
+    limit = -(-rate // WINDOWS_A_SECOND)
+    return SETTINGS.pack(shapes, 0 if flows else DROPS_ONLY, limit, vxlan_port, min(data, MOST_DATA))
+
+
+def decode_losses(values: bytes, missed: int) -> Losses:
+    """The sum over all CPUs and programs. ``missed`` is how often the kernel did not run a program."""
+    rows = [TOTALS.unpack_from(values, at) for at in range(0, len(values) - TOTALS.size + 1, TOTALS.size)]
+    matched, ring_full, limited, unreadable = (sum(row[column] for row in rows) for column in range(4))
+    return Losses(matched, ring_full, limited, unreadable, missed)
