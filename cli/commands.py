@@ -8,11 +8,13 @@ from calico_debug import __version__
 from calico_debug.cli.agent import agent
 from calico_debug.cli.assertions import assertions
 from calico_debug.cli.bundle import bundle
+from calico_debug.cli.capture import capture
 from calico_debug.cli.chain import chain
 from calico_debug.cli.doctor import doctor
 from calico_debug.cli.drift import drift
 from calico_debug.cli.dump import COMMANDS as LISTINGS
 from calico_debug.cli.errors import PROGRAM
+from calico_debug.cli.observe import observe
 from calico_debug.cli.policies import COMMANDS as POLICY_COMMANDS
 from calico_debug.cli.stale import stale
 from calico_debug.cli.trace import trace
@@ -53,5 +55,7 @@ commands.add_command(assertions)
 commands.add_command(bundle)
 commands.add_command(drift)
 commands.add_command(agent)
+commands.add_command(observe)
+commands.add_command(capture)
 for command in (doctor, stale, *POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO, TextIOWrapper
-from typing import BinaryIO, Protocol, TextIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TextIO
 
 from calico_debug.model.explanation import FlowExplanation
 from calico_debug.model.observation import Wanted
+
+if TYPE_CHECKING:
+    from calico_debug.explain.packet_story import Places
+    from calico_debug.model.packet_event import Losses, PacketEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,59 @@ def open_tracer(place: Place, platform: str) -> Tracer:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchQuestion:
+    """What packets to watch: of one flow, or all that are dropped; and when enough was seen."""
+
+    flow: Question | None
+    seconds: float
+    packets: int
+    bytes: int
+    rate: int
+    data: int = 0
+    """Bytes wanted of each packet."""
+
+
+class PacketWatch(Protocol):
+    """Watches packets on this node. Entering it starts watching."""
+
+    explanation: FlowExplanation | None
+    """The prediction; None for drops, and where there is none."""
+    subject: str
+    """What is watched, in words."""
+    notes: list[str]
+    """What the user should know of the watching itself."""
+    places: Places
+    losses: Losses
+    limited_by: str
+    """The limit that ended it, known at the end."""
+
+    def __enter__(self) -> Self:
+        """Start. Raises `calico_debug.errors.CalicoDebugError`."""
+
+    def __exit__(self, *_: object) -> None:
+        """End, whatever happened."""
+
+    def events(self) -> Iterator[PacketEvent]:
+        """Events as they come, until a limit is reached."""
+
+    def stop(self) -> None:
+        """Let `events` end soon."""
+
+    def finish(self) -> list[PacketEvent]:
+        """Stop watching, and give what was queued."""
+
+    def mark_words(self, mark: int) -> tuple[str, ...]:
+        """What a mark means on this node."""
+
+
+def open_watch(place: Place, platform: str, question: WatchQuestion) -> PacketWatch:
+    """The real one. Imported on first use: ``--help`` needs nothing of it."""
+    from calico_debug.cli.watcher import open_watch as open_real
+
+    return open_real(place, platform, question)
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """``stdin`` gives bytes, since a line of ``--flows`` may be anything; ``platform`` is like ``sys.platform``.
 
@@ -78,6 +135,7 @@ class Environment:
     columns: int | None = None
     platform: str = "linux"
     open_tracer: Callable[[Place, str], Tracer] = open_tracer
+    open_watch: Callable[[Place, str, WatchQuestion], PacketWatch] = open_watch
 
     def colour(self, choice: str) -> bool:
         """Whether to colour, from ``--color`` and, for "auto", the terminal, NO_COLOR (no-color.org) and TERM."""

@@ -24,8 +24,8 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert "calico-debug trace --from client/client" in ran.out
     assert [line.split()[0] for line in ran.out.partition("Commands:\n")[2].splitlines()] == [
-        *("agent", "assert", "attachments", "bundle", "chain", "conntrack", "counters", "doctor", "drift"),
-        *("endpoints", "ifstate", "ipsets", "nat", "policies", "policy", "routes", "stale", "trace"),
+        *("agent", "assert", "attachments", "bundle", "capture", "chain", "conntrack", "counters", "doctor", "drift"),
+        *("endpoints", "ifstate", "ipsets", "nat", "observe", "policies", "policy", "routes", "stale", "trace"),
     ]
 
 

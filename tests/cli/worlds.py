@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from calico_debug.cli.environment import Environment, Place, Question
+from calico_debug.cli.environment import Environment, PacketWatch, Place, Question, WatchQuestion
 from calico_debug.cli.main import main
 from calico_debug.errors import MissingEvidence, UsageError
 from calico_debug.model.explanation import FlowExplanation
@@ -53,6 +53,10 @@ class Ran:
         return explanation
 
 
+def nothing_to_watch(place: Place, platform: str, question: WatchQuestion) -> PacketWatch:
+    raise MissingEvidence("packets are not watched in tests of the command line")
+
+
 def run(*arguments: str, stdin: bytes | BinaryIO = b"", stdout: io.StringIO | None = None, **world: Any) -> Ran:
     """Run the command line in memory."""
     ran = Ran()
@@ -64,7 +68,7 @@ def run(*arguments: str, stdin: bytes | BinaryIO = b"", stdout: io.StringIO | No
 
     source = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
     streams = {"stdin": source, "stdout": out, "stderr": err}
-    environment = Environment(**{**streams, "open_tracer": open_tracer, **world})
+    environment = Environment(**{**streams, "open_tracer": open_tracer, "open_watch": nothing_to_watch, **world})
     ran.code = main(arguments, environment)
     ran.out, ran.err = out.getvalue(), err.getvalue()
     return ran

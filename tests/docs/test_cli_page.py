@@ -12,6 +12,8 @@ from calico_debug.cli.agent import agent
 from calico_debug.cli.assertions import assertions
 from calico_debug.cli.bundle import HELP as BUNDLE_HELP
 from calico_debug.cli.bundle import bundle
+from calico_debug.cli.capture import HELP as CAPTURE_HELP
+from calico_debug.cli.capture import capture
 from calico_debug.cli.chain import HELP as CHAIN_HELP
 from calico_debug.cli.chain import chain
 from calico_debug.cli.commands import commands as group
@@ -20,6 +22,8 @@ from calico_debug.cli.drift import drift
 from calico_debug.cli.environment import Question
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.flows import FLOW_KEYS, LONGEST_LINE, parse_flow
+from calico_debug.cli.observe import HELP as OBSERVE_HELP
+from calico_debug.cli.observe import observe
 from calico_debug.cli.options import CONFLICTS, FORMATS
 from calico_debug.cli.policies import endpoints, policies
 from calico_debug.cli.stale import stale
@@ -46,6 +50,7 @@ def test_options() -> None:
     pages = (
         *((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle")),
         *((policies, "policies"), (endpoints, "endpoints"), (drift, "drift"), (doctor, "doctor"), (stale, "stale")),
+        *((observe, "observe"), (capture, "capture")),
     )
     for command, title in (*pages, (agent, "agent")):
         context = click.Context(command, help_option_names=["-h", "--help"])
@@ -96,6 +101,8 @@ EXAMPLES = sorted(
             HELP,
             AGENT_HELP,
             CHAIN_HELP,
+            CAPTURE_HELP,
+            OBSERVE_HELP,
             BUNDLE_HELP,
             str(group.help),
         )

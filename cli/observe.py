@@ -1,0 +1,242 @@
+"""The command ``calico-debug observe``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from calico_debug.cli.environment import Environment, Place, Question, WatchQuestion
+from calico_debug.cli.errors import one_line, warn
+from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.options import COLOURS, cluster_options
+from calico_debug.cli.render.terminal import Style
+from calico_debug.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from calico_debug.cli.environment import PacketWatch
+    from calico_debug.model.packet_event import PacketEvent
+
+FORMATS = ("text", "json")
+MOST_SECONDS, MOST_PACKETS, MOST_BYTES, MOST_RATE = 3600.0, 100_000, 1 << 30, 100_000
+
+HELP = """Watch where packets of a flow are seen on this node, and where they end.
+
+    One line for each place: received by an interface, sent by one, or dropped with the kernel's reason and the
+    function that dropped. The flow is followed through address translation, into the pods of this node, and in
+    tunnels; its answers and ICMP errors about it are shown as well. Packets are neither changed nor delayed, no
+    interface is touched, and nothing stays behind, even after kill -9.
+
+    \b
+    Examples:
+      calico-debug observe --from client/client --to svc/stars/frontend
+      calico-debug observe --from 10.244.1.30 --to 10.244.2.31:6379 --seconds 30 -o json
+      calico-debug observe --drops
+    """
+
+
+def flow_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what is watched."""
+    for option in (
+        click.option("--drops", is_flag=True, help="Instead of a flow, all packets that this node or its pods drop."),
+        click.option("--via", metavar="NODE", help="The node through which a source outside the cluster arrives."),
+        click.option(
+            "-p",
+            "--protocol",
+            metavar="PROTOCOL",
+            help="tcp, udp, sctp, icmp, icmpv6 or a number; when left out the service port's, else tcp.",
+        ),
+        click.option("--to", "destination", metavar="Y", help="Where the flow goes to."),
+        click.option("--from", "source", metavar="X", help="Where the flow comes from."),
+    ):
+        command = option(command)
+    return command
+
+
+def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how many drops are watched, and where."""
+    for option in (
+        click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one."),
+        cluster_options,
+        click.option(
+            "--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name."
+        ),
+        click.option(
+            "--rate",
+            type=click.IntRange(10, MOST_RATE),
+            default=1000,
+            metavar="N",
+            help="With --drops: show so many a second and CPU, and count the others; 1000 when left out.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("observe", short_help="Watch where packets of a flow go, and where they end.", help=HELP)
+@flow_options
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1, MOST_SECONDS),
+    default=10.0,
+    metavar="N",
+    help="Watch for so long at most; 10 when left out.",
+)
+@click.option(
+    "--packets",
+    type=click.IntRange(1, MOST_PACKETS),
+    default=1000,
+    metavar="N",
+    help="End after so many packets; 1000 when left out.",
+)
+@click.option(
+    "--bytes",
+    "size",
+    type=click.IntRange(1, MOST_BYTES),
+    default=100 << 20,
+    metavar="N",
+    help="End after so many bytes of packets, counted wherever they are seen; 100 MiB when left out.",
+)
+@place_options
+@click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer.")
+@click.option(
+    "--color",
+    "colour",
+    type=click.Choice(COLOURS),
+    default="auto",
+    help="Colour text; auto: on a terminal, unless NO_COLOR is set.",
+)
+@click.pass_obj
+def observe(
+    environment: Environment,
+    /,
+    source: str | None,
+    destination: str | None,
+    protocol: str | None,
+    via: str | None,
+    drops: bool,
+    seconds: float,
+    packets: int,
+    size: int,
+    rate: int,
+    output: str,
+    colour: str,
+    **place: str | None,
+) -> int:
+    """Watch one flow, or all drops."""
+    flow = asked_flow(source, destination, protocol, via, drops)
+    question = WatchQuestion(flow, seconds, packets, size, rate)
+    style = Style(colour=environment.colour(colour), columns=environment.columns)
+    watch = environment.open_watch(Place(None, **place), environment.platform, question)
+    with watch:
+        warn(environment.stderr, watch.notes)
+        told = len(watch.notes)
+        environment.stderr.write(f"{one_line(f'watching {watch.places.node}: {watch.subject}')}\n")
+        environment.stderr.flush()
+        writer = _Writer(environment, watch, output, style)
+        interrupted = writer.run()
+        writer.finish(drops)
+        warn(environment.stderr, watch.notes[told:])
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.ANSWERED
+
+
+def asked_flow(
+    source: str | None, destination: str | None, protocol: str | None, via: str | None, drops: bool
+) -> Question | None:
+    """The flow to watch, None for all drops. Raises `UsageError`."""
+    if drops:
+        given = {"--from": source, "--to": destination, "--protocol": protocol, "--via": via}
+        if named := [name for name, value in given.items() if value is not None]:
+            raise UsageError(
+                f"--drops and {' and '.join(named)} contradict each other: --drops shows the drops of every flow; "
+                "leave it out to watch one, whose drops are shown, too"
+            )
+        return None
+    missing = [name for name, value in (("--from", source), ("--to", destination)) if value is None]
+    if source is None or destination is None:
+        raise UsageError(
+            f"{' and '.join(missing)} missing: name both ends of the flow with --from and --to, or watch every drop "
+            "with --drops; see --help for examples"
+        )
+    return Question(source, destination, protocol, via)
+
+
+@contextmanager
+def interruptible(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """The first Ctrl-C calls ``stop``, and is noted in what is given; the second one interrupts.
+
+    An interrupt that came anywhere would lose events that were taken from the kernel and not told yet.
+    """
+    noted: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        signal.signal(number, before)
+        noted.append(number)
+        stop()
+
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Writer:
+    """Writes events as they come."""
+
+    def __init__(self, environment: Environment, watch: PacketWatch, output: str, style: Style) -> None:
+        from calico_debug.explain.packet_story import Story
+
+        self._out = environment.stdout
+        self._watch = watch
+        self._json = output == "json"
+        self._style = style
+        self._story = Story(watch.places)
+
+    def run(self) -> bool:
+        """Write until a limit is reached; whether the user ended it."""
+        with interruptible(self._watch.stop) as interrupted:
+            for event in self._watch.events():
+                self._write(event)
+                self._out.flush()
+        return bool(interrupted)
+
+    def finish(self, drops: bool) -> None:
+        """Write what was queued, and the summary."""
+        from calico_debug.cli.render.packets import json_line, summary_document, summary_lines
+
+        watch, story = self._watch, self._story
+        for event in watch.finish():
+            self._write(event)
+        witness = None if drops else story.witness(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        numbers = (story.events, story.packets)
+        if self._json:
+            self._out.write(
+                json_line(
+                    summary_document(
+                        witness, watch.explanation, numbers, watch.losses, watch.limited_by, watch.places.node
+                    )
+                )
+            )
+        else:
+            self._out.write(
+                summary_lines(witness, watch.explanation, numbers, watch.losses, watch.limited_by, self._style)
+            )
+
+    def _write(self, event: PacketEvent) -> None:
+        from calico_debug.cli.render.packets import event_document, event_line, json_line
+
+        number = self._story.add(event)
+        marks = self._watch.mark_words(event.mark)
+        if self._json:
+            self._out.write(json_line(event_document(event, number, self._watch.places, marks)))
+        else:
+            self._out.write(event_line(event, number, self._watch.places, marks))

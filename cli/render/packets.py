@@ -1,0 +1,182 @@
+"""Packets that were watched: one line each, and what they say together."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from calico_debug.cli.render.terminal import Style, safe
+from calico_debug.cli.render.words import address, outcome
+from calico_debug.explain.packet_story import drop_words
+from calico_debug.model.explanation import API_VERSION
+from calico_debug.model.flow import protocol_name
+from calico_debug.model.packet_event import DROPPED, RECEIVED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from calico_debug.explain.packet_story import Places
+    from calico_debug.model.explanation import FlowExplanation, Witness
+    from calico_debug.model.packet_event import Losses, PacketEvent
+
+EVENT_KIND, SUMMARY_KIND = "PacketEvent", "PacketObservation"
+TCP_FLAGS = ((0x02, "SYN"), (0x10, "ACK"), (0x01, "FIN"), (0x04, "RST"), (0x08, "PSH"), (0x20, "URG"))
+VERBS = {RECEIVED: "received by", "sent": "sent by", DROPPED: "DROPPED at"}
+
+
+def event_line(event: PacketEvent, number: int, places: Places, marks: Sequence[str]) -> str:
+    """One event: time, packet, direction, what and where, ends, what else is known."""
+    where = f"{VERBS[event.kind]} {places.of(event)}"
+    if event.kind == DROPPED:
+        where += f": {drop_words(event)}"
+    way = direction(event)
+    parts = (_clock(event.time), f"#{number}", f"{way:8}" if way else "", where)
+    return safe(f"{' '.join(part for part in parts if part)}  {_ends(event)} {_details(event, marks)}") + "\n"
+
+
+def direction(event: PacketEvent) -> str:
+    """ "request", "answer" or "error" (an ICMP error about the flow); "" where packets are not of one flow."""
+    if event.flow is None:
+        return ""
+    if event.about:
+        return "error"
+    return "answer" if event.reply else "request"
+
+
+def summary_lines(
+    story: Witness | None,
+    explanation: FlowExplanation | None,
+    numbers: tuple[int, int],
+    losses: Losses,
+    limited_by: str,
+    style: Style,
+) -> str:
+    """What was observed, what is predicted, and always what was lost. ``numbers`` are events and packets."""
+    lines = []
+    if story is not None:
+        lines.append(f"observed  {style.paint(story.verdict.upper())} on {safe(story.node)}: {safe(story.detail)}")
+    if explanation is not None:
+        lines.append(f"predicted {safe(outcome(explanation.verdict, explanation.decision))}")
+    lines.append(losses_text(numbers, losses, limited_by))
+    return "\n".join(lines) + "\n"
+
+
+def losses_text(numbers: tuple[int, int], losses: Losses, limited_by: str) -> str:
+    """How much was seen, and how much was not."""
+    events, packets = numbers
+    end = f"; ended by the limit of {limited_by}" if limited_by and limited_by != "seconds" else ""
+    what = f"{_count(events, 'event')} of {_count(packets, 'packet')}{end}"
+    why = f"{losses.ring_full} for want of room, {losses.limited} over the limit of the rate"
+    text = f"{what}; {_count(losses.lost, 'event')} lost ({why})"
+    if losses.missed:
+        text += f"; up to {losses.missed} packets passed over"
+    if losses.unreadable:
+        text += f"; {losses.unreadable} drops of what is no IP packet not shown"
+    return text
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def event_document(event: PacketEvent, number: int, places: Places, marks: Sequence[str]) -> dict[str, Any]:
+    """The event as one object of ``-o json``; what is not known is left out."""
+    found: dict[str, Any] = {
+        "apiVersion": API_VERSION,
+        "kind": EVENT_KIND,
+        "time": _rfc3339(event.time),
+        "node": places.node,
+        "packet": number,
+        "event": event.kind,
+        "direction": direction(event),
+        "interface": event.interface,
+        "pod": places.pods.get(event.namespace, ""),
+        "namespace": event.namespace,
+        "protocol": protocol_name(event.ends.protocol),
+        "source": _end_document(str(event.ends.source), event.ends.source_port),
+        "destination": _end_document(str(event.ends.destination), event.ends.destination_port),
+        "length": event.length,
+        "mark": hex(event.mark) if event.mark else "",
+        "markMeans": list(marks),
+        "reason": event.reason,
+        "place": event.place,
+        "flags": _flags(event.flags),
+        "icmp": list(event.icmp) if event.icmp is not None else None,
+        "translated": event.followed,
+        "tunnelled": event.tunnelled,
+    }
+    return {key: value for key, value in found.items() if value not in ("", None, [], False)}
+
+
+def summary_document(
+    story: Witness | None,
+    explanation: FlowExplanation | None,
+    numbers: tuple[int, int],
+    losses: Losses,
+    limited_by: str,
+    node: str,
+) -> dict[str, Any]:
+    """The last object of ``-o json``."""
+    found: dict[str, Any] = {"apiVersion": API_VERSION, "kind": SUMMARY_KIND, "node": node}
+    if story is not None:
+        found["witness"] = {"verdict": story.verdict, "at": story.at, "node": story.node, "detail": story.detail}
+    if explanation is not None:
+        found["predicted"] = explanation.verdict
+    found |= {
+        "events": numbers[0],
+        "packets": numbers[1],
+        "endedBy": limited_by or "interrupt",
+        "losses": {
+            "noRoom": losses.ring_full,
+            "rateLimited": losses.limited,
+            "passedOver": losses.missed,
+            "notIp": losses.unreadable,
+        },
+    }
+    return found
+
+
+def json_line(document: dict[str, Any]) -> str:
+    """One object in one line of printable ASCII."""
+    return json.dumps(document, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f") + "\n"
+
+
+def _end_document(ip: str, port: int) -> dict[str, Any]:
+    return {"ip": ip, "port": port} if port else {"ip": ip}
+
+
+def _flags(flags: int | None) -> list[str]:
+    return [name for bit, name in TCP_FLAGS if flags is not None and flags & bit]
+
+
+def _ends(event: PacketEvent) -> str:
+    ends = event.ends
+    source, destination = (
+        address(str(ip), port or None)
+        for ip, port in ((ends.source, ends.source_port), (ends.destination, ends.destination_port))
+    )
+    return f"{protocol_name(ends.protocol)} {source} -> {destination}"
+
+
+def _details(event: PacketEvent, marks: Sequence[str]) -> str:
+    parts = [" ".join(_flags(event.flags))]
+    if event.icmp is not None:
+        parts.append(f"type {event.icmp[0]} code {event.icmp[1]}")
+    parts.append(f"{event.length} bytes")
+    if event.mark:
+        means = [word for word in marks if word != hex(event.mark)]
+        parts.append(f"mark {event.mark:#x}{' (' + ', '.join(means) + ')' if means else ''}")
+    if event.followed:
+        parts.append("translated")
+    if event.tunnelled:
+        parts.append("inside of the tunnel")
+    return ", ".join(part for part in parts if part)
+
+
+def _clock(time: int) -> str:
+    return datetime.fromtimestamp(time / 1e9, UTC).strftime("%H:%M:%S.%f")
+
+
+def _rfc3339(time: int) -> str:
+    return datetime.fromtimestamp(time / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

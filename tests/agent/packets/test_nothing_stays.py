@@ -1,0 +1,197 @@
+"""However an observer ends, the node is as before: no program, map, link, pin, mount, interface or file."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.agent.packets.conftest import need_observer
+
+pytestmark = pytest.mark.kernel
+
+CHILD = """
+import sys
+from ipaddress import ip_address
+from calico_debug.agent.packets.observer import Limits, PacketObserver
+from calico_debug.model.packet_event import Ends
+there = ip_address("127.0.0.1")
+print("begun", flush=True)
+with PacketObserver([Ends(17, there, there, 0, 9)], Limits(seconds=60)) as observer:
+    print("watching", flush=True)
+    for _ in observer.events():
+        pass
+"""
+LONGEST = 30.0
+"""Seconds until what ended must be gone; programs are freed after a grace period of the kernel's."""
+SESSION_FIELD = 3
+"""Of /proc/PID/stat behind the name: state, parent, group, session."""
+PAUSE = 0.02
+
+
+def ours(kind: str) -> set[int]:
+    """Ids of programs or maps of the tracing program, whoever runs it."""
+    listed = json.loads(subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True, check=True).stdout or "[]")
+    return {one["id"] for one in listed if str(one.get("name", "")).startswith("cdebug_")}
+
+
+def links(programs: set[int]) -> set[int]:
+    listed = json.loads(
+        subprocess.run(["bpftool", "-j", "link", "show"], capture_output=True, check=True).stdout or "[]"
+    )
+    return {one["id"] for one in listed if one.get("prog_id") in programs}
+
+
+def wait_until_gone(kind: str, ids: set[int]) -> None:
+    """Others may observe at the same time: what is there now has to go, not what comes later."""
+    end = time.monotonic() + LONGEST
+    while left := ids & ours(kind):
+        assert time.monotonic() < end, f"{kind}s {left} are still there"
+        time.sleep(PAUSE)
+
+
+def session_members(session: int) -> set[int]:
+    found = set()
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                fields = (path / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[SESSION_FIELD]) == session and fields[0] not in "ZX":
+                found.add(int(path.name))
+    return found
+
+
+def wait_for_session(session: int) -> None:
+    """Until the programs that the killed one had started have ended, too."""
+    end = time.monotonic() + LONGEST
+    while left := session_members(session):
+        assert time.monotonic() < end, f"processes {left} are still there"
+        time.sleep(PAUSE)
+
+
+class Surroundings:
+    """What an observer might leave: mounts, pins, interfaces, files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.mounts = Path("/proc/self/mounts").read_text().count("bpf")
+        self.interfaces = sorted(
+            path.name for path in Path("/sys/class/net").iterdir() if path.name.startswith("cdebug")
+        )
+        pins = Path("/sys/fs/bpf")
+        self.pins = sorted(path.name for path in pins.iterdir() if "cdebug" in path.name) if pins.is_dir() else []
+        self.files = sorted(path.name for path in folder.iterdir())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Surroundings) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        start_new_session=True,
+    )
+
+
+def check(process: subprocess.Popen[str], folder: Path, before: Surroundings) -> None:
+    process.communicate()
+    wait_for_session(process.pid)
+    programs, maps = ours("prog"), ours("map")
+    attached = links(programs)
+    wait_until_gone("prog", programs)
+    wait_until_gone("map", maps)
+    assert not links(programs) & attached
+    assert Surroundings(folder) == before
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    need_observer()
+    return tmp_path
+
+
+def kill_at(delay: float, folder: Path) -> bool:
+    """Kill an observer so long after it has begun; whether it was watching already."""
+    before = Surroundings(folder)
+    process = start(folder)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    try:
+        process.wait(delay)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+    rest, _ = process.communicate()
+    check(process, folder, before)
+    return "watching" in rest
+
+
+def test_an_observer_that_ends_by_itself(folder: Path) -> None:
+    before = Surroundings(folder)
+    process = start(folder)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["begun\n", "watching\n"]
+    assert ours("prog")
+    assert links(ours("prog"))
+    process.send_signal(signal.SIGINT)
+    check(process, folder, before)
+
+
+def test_killed_while_watching(folder: Path) -> None:
+    before = Surroundings(folder)
+    process = start(folder)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["begun\n", "watching\n"]
+    process.send_signal(signal.SIGKILL)
+    check(process, folder, before)
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.2, 0.35, 0.5, 0.65, 0.8])
+def test_killed_on_the_way(folder: Path, delay: float) -> None:
+    kill_at(delay, folder)
+
+
+@pytest.mark.slow
+def test_killed_hundreds_of_times(folder: Path) -> None:
+    """At random points of starting and of watching."""
+    dice = random.Random(20261121)
+    watching = [kill_at(dice.uniform(0.0, 1.5), folder) for _ in range(200)]
+    assert 10 < sum(watching) < 190
+
+
+def test_a_loader_that_is_killed_leaves_nothing(folder: Path) -> None:
+    """The program that loads is a child of ours: without its parent it goes on, and lets everything go at its end."""
+    before = Surroundings(folder)
+    process = start(folder)
+    assert process.stdout is not None
+    process.stdout.readline()
+    end = time.monotonic() + LONGEST
+    while time.monotonic() < end and process.poll() is None:
+        children = [pid for pid in session_members(process.pid) if b"bpftool" in _command(pid)]
+        if children:
+            process.send_signal(signal.SIGKILL)
+            break
+    else:
+        pytest.fail("bpftool was never seen")
+    check(process, folder, before)
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,379 @@
+"""Packets of a cluster as the kernel shows them: each way of dying, translation, tunnels, limits, losses."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from calico_debug.agent import bpf_library
+from calico_debug.agent.packets.observer import Limits, PacketObserver, reasons, symbols
+from calico_debug.explain.packet_story import Places, Story
+from calico_debug.model.flow import PROTOCOL_NUMBERS
+from calico_debug.model.packet_event import DROPPED, Ends, PacketEvent
+from calico_debug.policy.marks import mark_words
+from tests.lab import namespaces
+from tests.lab.topology import OUTSIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from calico_debug.model.explanation import Witness
+    from tests.lab.lab import Lab
+    from tests.lab.traffic import Flow, Outcome
+
+pytestmark = pytest.mark.kernel
+
+OTHER_TABLE = """
+add table ip admin
+add chain ip admin forward { type filter hook forward priority 10; }
+add rule ip admin forward tcp dport 443 counter drop
+"""
+MTU_DISCOVER, ALWAYS = 10, 2
+"""IP_MTU_DISCOVER, IP_PMTUDISC_DO (include/uapi/linux/in.h)."""
+SHORT = Limits(seconds=0.3)
+
+
+@dataclass
+class Seen:
+    """What an observer told."""
+
+    observer: PacketObserver
+    places: Places
+    events: list[PacketEvent]
+
+    @property
+    def story(self) -> Story:
+        story = Story(self.places)
+        for event in self.events:
+            story.add(event)
+        return story
+
+    @property
+    def witness(self) -> Witness:
+        return self.story.witness("")
+
+    @property
+    def drops(self) -> list[tuple[str, str]]:
+        return [(event.interface, event.reason) for event in self.events if event.kind == DROPPED]
+
+
+@contextmanager
+def observing(lab: Lab, node: str, ends: list[Ends], limits: Limits = SHORT, data: int = 0) -> Iterator[PacketObserver]:
+    with namespaces.entered(lab.namespace(node)):
+        observer = PacketObserver(ends, limits, data=data).__enter__()
+    try:
+        yield observer
+    finally:
+        observer.close()
+
+
+def told(observer: PacketObserver) -> Seen:
+    events = [*observer.events(), *observer.finish()]
+    found = observer.namespaces
+    assert found is not None
+    pods = {inode: f"pod behind {name}" for name, inode in found.behind.items()}
+    return Seen(observer, Places("node1", found.home, pods, found.behind), events)
+
+
+def watch(lab: Lab, node: str, ends: list[Ends], send: Callable[[], object], limits: Limits = SHORT) -> Seen:
+    with observing(lab, node, ends, limits) as observer:
+        send()
+        return told(observer)
+
+
+def ends(lab: Lab, flow: Flow) -> list[Ends]:
+    source = flow.source_address or lab.topology.address(flow.source, flow.version)
+    number = PROTOCOL_NUMBERS[flow.protocol]
+    return [Ends(number, ip_address(source), ip_address(flow.destination), 0, flow.port or 0)]
+
+
+def watch_flow(lab: Lab, flow: Flow, node: str = "node1") -> Seen:
+    return watch(lab, node, ends(lab, flow), lambda: lab.send(flow))
+
+
+def interface(lab: Lab, place: str) -> str:
+    return next(pod.interface for pod in lab.topology.pods if pod.place == place)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_whole_way_of_a_packet_that_is_delivered(lab: Lab, version: int) -> None:
+    seen = watch_flow(lab, lab.flow("red/web1", "blue/db1", "tcp", 80, version))
+    source, target = interface(lab, "red/web1"), interface(lab, "blue/db1")
+    home = seen.places.home
+    first = [e for e in seen.events if e.packet == seen.events[0].packet]
+    assert [(e.kind, e.interface, e.namespace == home) for e in first] == [
+        ("sent", "eth0", False),
+        ("received", source, True),
+        ("sent", target, True),
+        ("received", "eth0", False),
+    ]
+    assert first[0].flags == 0x02
+    assert not first[0].reply
+    assert all(one.time <= other.time for one, other in pairwise(first))
+    answers = [e for e in seen.events if e.reply]
+    assert answers[0].flags == 0x12
+    assert seen.witness.verdict == "allowed"
+    assert f"delivered to eth0 in pod behind {target}" in seen.witness.detail
+    assert seen.observer.losses.matched == len(seen.events)
+    assert seen.observer.losses.lost == 0
+
+
+def test_echo_requests(lab: Lab) -> None:
+    seen = watch_flow(lab, lab.flow("red/web1", "blue/db1", "icmp"))
+    assert {event.icmp for event in seen.events if not event.reply} == {(8, 0)}
+    assert {event.icmp for event in seen.events if event.reply} == {(0, 0)}
+    assert seen.witness.verdict == "allowed"
+
+
+def test_dropped_by_policy(lab: Lab) -> None:
+    seen = watch_flow(lab, lab.flow("blue/db1", "red/web1", "udp", 53))
+    assert seen.drops == [(interface(lab, "blue/db1"), "NETFILTER_DROP")]
+    assert seen.witness.verdict == "denied"
+    assert "a rule of nftables or iptables" in seen.witness.detail
+    assert seen.events[-1].place.startswith("n")  # nft_do_chain or nf_hook_slow, as the compiler inlines
+
+
+def test_refused_for_want_of_endpoints(lab: Lab) -> None:
+    seen = watch_flow(lab, lab.flow("blue/db1", "10.96.1.3", "tcp", 80))
+    assert seen.drops == [(interface(lab, "blue/db1"), "NETFILTER_DROP")]
+    assert next(e.icmp for e in seen.events if e.about) == (3, 3)
+    assert seen.witness.verdict == "rejected"
+
+
+@pytest.fixture
+def other_table(lab: Lab) -> Iterator[None]:
+    namespaces.nft(lab.namespace("node1"), OTHER_TABLE)
+    yield
+    namespaces.nft(lab.namespace("node1"), "delete table ip admin")
+
+
+@pytest.mark.usefixtures("other_table")
+def test_dropped_by_another_table(lab: Lab) -> None:
+    seen = watch_flow(lab, lab.flow("red/web1", "blue/db1", "tcp", 443))
+    assert seen.drops == [(interface(lab, "red/web1"), "NETFILTER_DROP")]
+    assert seen.witness.verdict == "denied"
+    assert seen.events[-1].mark & 0x10000  # Calico had accepted it
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "blackhole"])
+def test_no_route(lab: Lab, kind: str) -> None:
+    """The kernel limits how often it says that there is no way, so what the sender got is what is to be seen."""
+    node = lab.namespace("node1")
+    namespaces.ip(node, [f"route add {kind} 198.51.100.0/24"])
+    outcomes: list[Outcome] = []
+    flow = lab.flow("red/web1", "198.51.100.9", "tcp", 80)
+    try:
+        seen = watch(lab, "node1", ends(lab, flow), lambda: outcomes.append(lab.send(flow)))
+    finally:
+        namespaces.ip(node, [f"route del {kind} 198.51.100.0/24"])
+    assert [where for where, _ in seen.drops] == [interface(lab, "red/web1")]
+    assert "no route there" in seen.witness.detail
+    assert seen.witness.verdict == outcomes[0].verdict
+    errors = [e.icmp for e in seen.events if e.about and e.kind == "sent"]
+    assert errors == ([(3, 1)] if outcomes[0].verdict == "rejected" else [])
+
+
+def test_calicos_own_reverse_path_check(lab: Lab) -> None:
+    namespaces.ip(lab.namespace("red/cli1"), ["addr add 10.9.9.9/32 dev lo"])
+    flow = replace(lab.flow("red/cli1", "red/web1", "tcp", 80), source_address="10.9.9.9")
+    try:
+        seen = watch_flow(lab, flow)
+    finally:
+        namespaces.ip(lab.namespace("red/cli1"), ["addr del 10.9.9.9/32 dev lo"])
+    assert seen.drops == [(interface(lab, "red/cli1"), "NETFILTER_DROP")]
+    assert seen.witness.verdict == "denied"
+
+
+def test_the_kernels_reverse_path_filter(lab: Lab) -> None:
+    spoofed = lab.topology.address("red/cli1", 4)
+    namespaces.ip(lab.namespace(OUTSIDE), [f"addr add {spoofed}/32 dev lo"])
+    namespaces.sysctl(lab.namespace("node1"), {"net/ipv4/conf/eth0/rp_filter": "1"})
+    flow = replace(lab.flow(OUTSIDE, "red/web1", "tcp", 80), source_address=spoofed)
+    try:
+        seen = watch_flow(lab, flow)
+    finally:
+        namespaces.sysctl(lab.namespace("node1"), {"net/ipv4/conf/eth0/rp_filter": "0"})
+        namespaces.ip(lab.namespace(OUTSIDE), [f"addr del {spoofed}/32 dev lo"])
+    assert seen.drops == [("eth0", "IP_RPFILTER")]
+    assert seen.witness.verdict == "denied"
+
+
+def test_larger_than_the_mtu(lab: Lab) -> None:
+    target = interface(lab, "blue/db1")
+    own, other = (ip_address(lab.topology.address(place, 4)) for place in ("red/web1", "blue/db1"))
+
+    def send() -> None:
+        with namespaces.entered(lab.namespace("red/web1")):
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with client:
+            client.setsockopt(socket.IPPROTO_IP, MTU_DISCOVER, ALWAYS)
+            client.sendto(bytes(1400), (str(other), 53))
+
+    namespaces.ip(lab.namespace("node1"), [f"link set {target} mtu 1300"])
+    try:
+        seen = watch(lab, "node1", [Ends(17, own, other, 0, 53)], send)
+    finally:
+        namespaces.ip(lab.namespace("node1"), [f"link set {target} mtu 1500"])
+    assert seen.drops == [(interface(lab, "red/web1"), "PKT_TOO_BIG")]
+    assert (3, 4) in {e.icmp for e in seen.events if e.about}
+    assert seen.witness.verdict == "rejected"
+
+
+def test_nothing_listens(lab: Lab) -> None:
+    seen = watch_flow(lab, lab.flow("red/web1", "blue/db1", "tcp", 4444))
+    assert ("eth0", "NO_SOCKET") in seen.drops
+    assert seen.witness.verdict == "allowed"
+    assert "refused by 10.244.1.14: TCP reset" in seen.witness.detail
+
+
+def test_nothing_is_seen_of_other_flows(lab: Lab) -> None:
+    asked = lab.flow("red/web1", "blue/db1", "tcp", 80)
+    other = lab.flow("red/web1", "blue/db1", "tcp", 8080)
+    seen = watch(lab, "node1", ends(lab, asked), lambda: lab.send(other))
+    assert seen.events == []
+    assert (seen.witness.verdict, seen.witness.detail) == ("undetermined", "no packet of the flow was seen")
+
+
+def test_a_source_port_narrows_the_flow(lab: Lab) -> None:
+    flow = lab.flow("red/web1", "blue/db1", "tcp", 80)
+    (one,) = ends(lab, flow)
+    narrow = [replace(one, source_port=23456)]
+    assert watch(lab, "node1", narrow, lambda: lab.send(flow)).events == []
+    seen = watch(lab, "node1", narrow, lambda: lab.send(replace(flow, source_port=23456)))
+    assert seen.witness.verdict == "allowed"
+    assert {23456} == {e.ends.destination_port if e.reply else e.ends.source_port for e in seen.events}
+
+
+def test_translation_that_is_not_known_beforehand_is_followed(lab: Lab) -> None:
+    """Only the ends of the pod's side are looked for: behind the service's translation the packet is still the same."""
+    flow = lab.flow("red/cli1", "10.96.1.1", "tcp", 80)
+    seen = watch_flow(lab, flow)
+    leaving = next(
+        e for e in seen.events if e.kind == "sent" and e.interface == "eth0" and e.namespace == seen.places.home
+    )
+    assert (str(leaving.ends.destination), leaving.followed) == ("10.244.2.13", True)
+    assert {e.packet for e in seen.events if not e.reply and not e.followed} >= {leaving.packet}
+
+
+def test_inside_of_a_tunnel(tunnelled: Lab) -> None:
+    flow = tunnelled.flow("red/cli1", "blue/web2", "tcp", 80)
+    seen = watch_flow(tunnelled, flow)
+    first = [e for e in seen.events if e.packet == seen.events[0].packet]
+    assert [(e.kind, e.interface, e.tunnelled) for e in first][-2:] == [
+        ("sent", "vxlan.calico", False),
+        ("sent", "eth0", True),
+    ]
+    assert "left node1 by eth0" in seen.witness.detail
+    there = watch_flow(tunnelled, flow, "node2")
+    assert (there.events[0].kind, there.events[0].interface, there.events[0].tunnelled) == ("received", "eth0", True)
+    assert "delivered to" in there.witness.detail
+
+
+def test_the_limit_of_packets(lab: Lab) -> None:
+    seen = watch(
+        lab,
+        "node1",
+        ends(lab, lab.flow("red/web1", "blue/db1", "icmp")),
+        lambda: [lab.send(lab.flow("red/web1", "blue/db1", "icmp")) for _ in range(4)],
+        Limits(seconds=5, packets=3),
+    )
+    assert seen.story.packets == 3
+    assert seen.observer.limited_by == "packets"
+
+
+def test_the_limit_of_bytes(lab: Lab) -> None:
+    flow = lab.flow("red/web1", "blue/db1", "icmp")
+    seen = watch(lab, "node1", ends(lab, flow), lambda: lab.send(flow), Limits(seconds=5, bytes=60))
+    assert seen.observer.limited_by == "bytes"
+
+
+def test_all_drops_are_limited_in_the_kernel_and_counted(lab: Lab) -> None:
+    """Every packet sent is either shown or counted as over the limit."""
+    number = 400
+    other = lab.topology.address("red/web1", 4)
+
+    def send() -> None:
+        with namespaces.entered(lab.namespace("blue/db1")):
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with client:
+            for _ in range(number):
+                client.sendto(b"x", (other, 53))
+
+    seen = watch(lab, "node1", [], send, Limits(seconds=0.5, rate=100))
+    losses = seen.observer.losses
+    shown = [e for e in seen.events if e.interface == interface(lab, "blue/db1")]
+    assert {e.reason for e in shown} == {"NETFILTER_DROP"}
+    assert losses.limited > 0
+    assert losses.matched == len(seen.events) + losses.lost
+    assert number <= losses.matched
+    assert losses.ring_full == 0
+
+
+def test_first_bytes_of_packets(lab: Lab) -> None:
+    flow = lab.flow("red/web1", "blue/db1", "udp", 53)
+    with observing(lab, "node1", ends(lab, flow), data=256) as observer:
+        lab.send(flow)
+        seen = told(observer)
+    first = seen.events[0]
+    assert first.data[0] == 0x45
+    assert first.data[12:16] == first.ends.source.packed
+    assert b"probe" in first.data
+    assert len(first.data) == int.from_bytes(first.data[2:4], "big")
+
+
+def test_two_observers_do_not_disturb_each_other(lab: Lab) -> None:
+    one, two = (lab.flow("red/web1", "blue/db1", "tcp", port) for port in (80, 8080))
+    with observing(lab, "node1", ends(lab, one)) as first, observing(lab, "node1", ends(lab, two)) as second:
+        lab.send_all([one, two])
+        seen = [told(first), told(second)]
+    for port, each in zip((80, 8080), seen, strict=True):
+        assert {e.ends.source_port if e.reply else e.ends.destination_port for e in each.events} == {port}
+        assert each.witness.verdict == "allowed"
+
+
+def test_the_kernels_words() -> None:
+    assert reasons()
+    assert "SKB_DROP_REASON_NETFILTER_DROP" in reasons().values()
+    assert symbols().name(0) == ""
+
+
+SHOT = 2
+"""TC_ACT_SHOT (include/uapi/linux/pkt_cls.h), which Calico's programs end with for a packet that they deny."""
+SEEN_MARK = 0x01000000
+
+
+def denying(mark: int) -> bytes:
+    """A program that marks a packet and drops it: r2 = mark, skb->mark = r2, r0 = SHOT, exit."""
+    instructions = ((0xB7, 2, 0, mark), (0x63, 0x21, 8, 0), (0xB7, 0, 0, SHOT), (0x95, 0, 0, 0))
+    return b"".join(struct.pack("=BBhi", *instruction) for instruction in instructions)
+
+
+@pytest.mark.parametrize(("hook", "reason", "place"), [(46, "TC_INGRESS", "red/web1"), (47, "TC_EGRESS", "blue/db1")])
+def test_dropped_by_an_ebpf_program(lab: Lab, hook: int, reason: str, place: str) -> None:
+    """As on nodes of the eBPF dataplane: the program decides at the pod's interface, before any rule or behind them."""
+    where = interface(lab, place)
+    library = bpf_library.library()
+    program = library.bpf_prog_load(3, b"cali_tc_main", b"GPL", denying(SEEN_MARK), 4, None)
+    assert program >= 0
+    with namespaces.entered(lab.namespace("node1")):
+        link = library.bpf_link_create(program, socket.if_nametoindex(where), hook, None)
+    if link < 0:
+        os.close(program)
+        pytest.skip("this kernel attaches nothing with tcx")
+    try:
+        seen = watch_flow(lab, lab.flow("red/web1", "blue/db1", "udp", 53))
+    finally:
+        os.close(link)
+        os.close(program)
+    assert seen.drops == [(where, reason)]
+    assert mark_words(seen.events[-1].mark, "ebpf", {}) == ("seen",)
+    assert seen.witness.verdict == "denied"
+    assert "an eBPF program at the interface" in seen.witness.detail

@@ -1,0 +1,163 @@
+"""From events to what was observed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from calico_debug.explain.packet_story import MOST_PACKETS, Places, Story, drop_words, flow_ends
+from calico_debug.model.explanation import BackendOutcome, FlowEnd, FlowExplanation
+from calico_debug.model.packet_event import DROPPED, RECEIVED, SENT, Ends, PacketEvent
+
+HOME, CLIENT_POD, SERVER_POD = 1, 2, 3
+PLACES = Places("node1", HOME, {CLIENT_POD: "red/cli1", SERVER_POD: "red/web1"}, {"caliweb": SERVER_POD})
+FLOW = Ends(6, ip_address("10.244.1.12"), ip_address("10.244.1.10"), 20000, 80)
+SYN, SYN_ACK, RST = 0x02, 0x12, 0x14
+
+
+def event(kind: str, namespace: int, interface: str, packet: int = 1, **more: Any) -> PacketEvent:
+    reply = more.get("reply", False)
+    made = PacketEvent(
+        time=0,
+        kind=kind,
+        packet=(packet, 0),
+        namespace=namespace,
+        interface=interface,
+        interface_index=sum(interface.encode()),
+        length=60,
+        mark=0,
+        ends=FLOW.reversed() if reply else FLOW,
+        flow=0,
+        flags=SYN_ACK if reply else SYN,
+    )
+    return replace(made, **more)
+
+
+REQUEST = [event(SENT, CLIENT_POD, "eth0"), event(RECEIVED, HOME, "calicli")]
+DELIVERED = [*REQUEST, event(SENT, HOME, "caliweb"), event(RECEIVED, SERVER_POD, "eth0")]
+LEFT = [*REQUEST, event(SENT, HOME, "eth0")]
+DENIED = [*REQUEST, event(DROPPED, HOME, "calicli", reason="NETFILTER_DROP", place="nft_do_chain")]
+ANSWER = [event(SENT, SERVER_POD, "eth0", 2, reply=True), event(RECEIVED, CLIENT_POD, "eth0", 2, reply=True)]
+RESET = [replace(one, flags=RST) for one in ANSWER]
+ERROR = [
+    event(SENT, HOME, "calicli", 3, reply=True, about=True, icmp=(3, 13), flags=None, ends=replace(FLOW, protocol=1))
+]
+
+
+def told(*events: PacketEvent) -> tuple[str, str]:
+    story = Story(PLACES)
+    for one in events:
+        story.add(one)
+    witness = story.witness("2026-11-21T00:00:00Z")
+    assert (witness.node, witness.at) == ("node1", "2026-11-21T00:00:00Z")
+    return witness.verdict, witness.detail
+
+
+@pytest.mark.parametrize(
+    ("events", "verdict", "words"),
+    [
+        ([], "undetermined", "no packet of the flow was seen"),
+        (DELIVERED, "allowed", "delivered to eth0 in red/web1"),
+        ([*DELIVERED, *ANSWER], "allowed", "answers seen"),
+        (DENIED, "denied", "dropped at calicli: NETFILTER_DROP in nft_do_chain (a rule of nftables or iptables)"),
+        ([*DENIED, *ERROR], "rejected", "refused by 10.244.1.12: ICMP type 3 code 13"),
+        ([*DENIED, *RESET], "rejected", "refused by 10.244.1.10: TCP reset"),
+        ([*DELIVERED, *RESET], "allowed", "delivered to eth0 in red/web1; refused by 10.244.1.10: TCP reset"),
+        (LEFT, "undetermined", "left node1 by eth0"),
+        ([*LEFT, *ANSWER], "allowed", "left node1 by eth0; answers seen"),
+        ([*LEFT, *ERROR], "rejected", "left node1 by eth0; refused"),
+        (REQUEST, "undetermined", "received by calicli, and then not seen any more"),
+        (REQUEST[:1], "undetermined", "sent by eth0 in red/cli1, and not seen to arrive on node1"),
+        (DELIVERED[:3], "undetermined", "sent into red/web1 and not seen to arrive"),
+        (ANSWER, "undetermined", "packet of the way back only"),
+    ],
+)
+def test_verdicts(events: list[PacketEvent], verdict: str, words: str) -> None:
+    found = told(*events)
+    assert found[0] == verdict, found
+    assert words in found[1]
+
+
+def test_a_socket_that_does_not_take_a_packet_is_no_denial() -> None:
+    refused = event(DROPPED, SERVER_POD, "eth0", reason="NO_SOCKET", place="tcp_v4_rcv")
+    verdict, detail = told(*DELIVERED, refused, *RESET)
+    assert verdict == "allowed"
+    assert "where no socket took it: NO_SOCKET in tcp_v4_rcv (nothing listens there)" in detail
+
+
+def test_an_answer_that_is_dropped() -> None:
+    lost = [
+        event(SENT, SERVER_POD, "eth0", 2, reply=True),
+        event(DROPPED, HOME, "caliweb", 2, reply=True, reason="NETFILTER_DROP"),
+    ]
+    verdict, detail = told(*DELIVERED, *lost)
+    assert verdict == "denied"
+    assert detail.endswith("an answer dropped at caliweb: NETFILTER_DROP (a rule of nftables or iptables)")
+
+
+def test_an_answer_that_the_clients_socket_drops_arrived() -> None:
+    taken = event(DROPPED, CLIENT_POD, "eth0", 2, reply=True, reason="TCP_RESET")
+    assert told(*DELIVERED, *ANSWER, taken)[0] == "allowed"
+
+
+def test_packets_that_fare_differently() -> None:
+    other = [replace(one, packet=(7, 0)) for one in DENIED]
+    verdict, detail = told(*DELIVERED, *other)
+    assert verdict == "undetermined"
+    assert "delivered" in detail
+    assert "dropped" in detail
+
+
+def test_equal_outcomes_are_counted() -> None:
+    other = [replace(one, packet=(7, 0)) for one in DENIED]
+    assert told(*DENIED, *other)[1].startswith("2 packets dropped at calicli")
+
+
+def test_memory_that_is_used_again_is_another_packet() -> None:
+    story = Story(PLACES)
+    assert [story.add(one) for one in [*DELIVERED, *DELIVERED]] == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert [story.add(one) for one in [*DENIED, *DENIED]] == [3, 3, 3, 4, 4, 4]
+    assert (story.packets, story.events) == (4, 14)
+
+
+def test_packets_beyond_the_limit_are_only_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MOST_PACKETS > 1000
+    monkeypatch.setattr("calico_debug.explain.packet_story.MOST_PACKETS", 1)
+    story = Story(PLACES)
+    assert story.add(DELIVERED[0]) == 1
+    assert story.add(replace(DELIVERED[0], packet=(9, 9))) == 0
+    assert (story.events, story.packets) == (2, 1)
+
+
+def test_words_of_a_drop() -> None:
+    dropped = event(DROPPED, HOME, "calicli", reason="NOT_SPECIFIED", place="ip_error")
+    assert drop_words(dropped) == "NOT_SPECIFIED in ip_error (no route there, or one that discards)"
+    assert drop_words(replace(dropped, reason="reason 99", place="")) == "reason 99"
+
+
+def test_places() -> None:
+    assert PLACES.of(event(SENT, HOME, "")) == "no interface"
+    assert PLACES.of(event(SENT, 77, "eth1")) == "eth1 in namespace 77"
+
+
+def test_ends_before_and_behind_translation() -> None:
+    explanation = FlowExplanation(
+        "tcp",
+        FlowEnd("10.244.1.12"),
+        FlowEnd("10.96.1.1", 80),
+        "allowed",
+        backends=(BackendOutcome("10.244.2.13", 8080, "allowed"), BackendOutcome("10.244.2.14", 8080, "allowed")),
+    )
+    assert [(str(e.source), e.source_port, str(e.destination), e.destination_port) for e in flow_ends(explanation)] == [
+        ("10.244.1.12", 0, "10.96.1.1", 80),
+        ("10.244.1.12", 0, "10.244.2.13", 8080),
+        ("10.244.1.12", 0, "10.244.2.14", 8080),
+    ]
+
+
+def test_a_protocol_that_has_only_a_number() -> None:
+    explanation = FlowExplanation("47", FlowEnd("10.0.0.1"), FlowEnd("10.0.0.2"), "allowed")
+    assert flow_ends(explanation) == (Ends(47, ip_address("10.0.0.1"), ip_address("10.0.0.2")),)
