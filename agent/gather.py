@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from calico_debug.agent.observe import Observer
+from calico_debug.agent.packets.witness import PacketWitness
 from calico_debug.agent.probe import probe
 from calico_debug.agent.watch import Watch
+from calico_debug.errors import EvidenceError
 from calico_debug.explain.counted import places
 from calico_debug.explain.observed import flow_tuples
 from calico_debug.explain.witnesses import Gathered
@@ -47,21 +49,30 @@ def gather(node: NodeEvidence, explanation: FlowExplanation, wanted: Wanted, nam
             watch = Watch(node, places(explanation, node.name), _program_interfaces(state, explanation))
         begun = time.monotonic()
         observer = None
+        packets: PacketWitness | None = None
         if wanted.observe is not None and not refusal:
             observer = stack.enter_context(Observer(flows))
+        elif wanted.observe is not None:
+            try:
+                packets = stack.enter_context(PacketWitness(state, explanation, wanted.observe))
+            except EvidenceError as error:
+                refusal = f"{refusal}; nor can packets be watched at the interfaces: {error}"
         if wanted.probe:
             report = _probe(explanation, node, flows[0])
         if observer is not None and wanted.observe is not None:
             observer.watch(wanted.observe - (time.monotonic() - begun))
             observation = observer.finish()
             observer.close()
+        seen = packets.finish() if packets is not None else None
         if wanted.watch is not None:
             time.sleep(max(0.0, wanted.watch - (time.monotonic() - begun)))
         if watch is not None:
             watched = watch.finish()
     if observation is not None:
         observation = replace(observation, packets=_as_evidence(state, node.nftables, observation.packets))
-    return Gathered(node.name, interfaces, name, watched, observation, report, refusal)
+    if seen is not None:
+        refusal = ""
+    return Gathered(node.name, interfaces, name, watched, observation, report, refusal, seen)
 
 
 def _program_interfaces(state: NodeState, explanation: FlowExplanation) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ class _Writer:
         for event in watch.finish():
             if not self._full:
                 self._write(event)
-        witness = None if drops else story.witness(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        witness = None if drops else story.witness(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), watch.losses.lost)
         numbers = (story.events, story.packets)
         ended = "bytes" if self._full else watch.limited_by
         environment.stdout.write(

@@ -216,7 +216,7 @@ class _Writer:
         watch, story = self._watch, self._story
         for event in watch.finish():
             self._write(event)
-        witness = None if drops else story.witness(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        witness = None if drops else story.witness(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), watch.losses.lost)
         numbers = (story.events, story.packets)
         if self._json:
             self._out.write(

@@ -26,15 +26,14 @@ if TYPE_CHECKING:
     from calico_debug.state.cluster import ClusterState
     from calico_debug.state.node import NodeState
 
-PREFIX_SETTING = "FELIX_INTERFACEPREFIX"
-
 
 class LiveWatch:
     """Implements `calico_debug.cli.environment.PacketWatch`."""
 
     def __init__(self, engine: Engine, question: WatchQuestion, namespace: str | None) -> None:
         """Resolve names and predict. Raises `CalicoDebugError`; nothing is watched yet."""
-        from calico_debug.agent.packets.observer import PREFIX, Limits, PacketObserver
+        from calico_debug.agent.packets.observer import Limits, PacketObserver
+        from calico_debug.agent.packets.witness import interface_prefixes
 
         (self._state,) = engine.states.values()
         self._cluster = engine.cluster
@@ -52,9 +51,10 @@ class LiveWatch:
                 _end(one.destination, one.destination_port) for one in ends[:3]
             )
         self._dataplane = self._known_dataplane()
-        prefixes = [one for part in self._state.felix.get(PREFIX_SETTING, PREFIX).split(",") if (one := part.strip())]
         limits = Limits(question.seconds, question.packets, question.bytes, question.rate)
-        self._observer: PacketObserver = PacketObserver(ends, limits, prefixes=prefixes, data=question.data)
+        self._observer: PacketObserver = PacketObserver(
+            ends, limits, prefixes=interface_prefixes(self._state), data=question.data
+        )
 
     def __enter__(self) -> Self:
         """See `PacketWatch`."""

@@ -121,9 +121,12 @@ class PacketObserver:
             self._loaded.close()
             self._loaded = None
 
-    def events(self) -> Iterator[PacketEvent]:
-        """Events as they come, until a limit is reached. May be left early; `finish` gives what was queued."""
-        end = time.monotonic() + self.limits.seconds
+    def events(self, passed: float = 0.0) -> Iterator[PacketEvent]:
+        """Events as they come, until a limit is reached; ``passed`` are seconds of it that have gone by already.
+
+        May be left early; `finish` gives what was queued.
+        """
+        end = time.monotonic() + self.limits.seconds - passed
         packets: set[tuple[int, int]] = set()
         size = 0
         while not self._stopped and (left := end - time.monotonic()) > 0:

@@ -136,25 +136,35 @@ class Story:
             packet.entered = True
         return packet.number
 
-    def witness(self, at: str) -> Witness:
-        """What was observed; the verdict is "undetermined" where that settles nothing. ``at`` is RFC 3339 UTC."""
+    def witness(self, at: str, lost: int = 0) -> Witness:
+        """What was observed; the verdict is "undetermined" where that settles nothing. ``at`` is RFC 3339 UTC.
+
+        With ``lost`` events a packet that was not seen any more may have gone on, which is said.
+        """
+        verdict, told = self._told()
+        if lost:
+            told += f" ({lost} events were lost)"
+        return Witness(verdict, self._places.node, told, at)
+
+    def _told(self) -> tuple[str, str]:
         packets = self._packets
         errors = [p for p in packets if p.first.about]
         requests = [p for p in packets if not p.first.reply and not p.first.about]
         replies = [p for p in packets if p.first.reply and not p.first.about]
         if not requests:
             told = f"{_number(len(packets))} of the way back only" if packets else "no packet of the flow was seen"
-            return Witness("undetermined", self._places.node, told, at)
+            return "undetermined", told
         outcomes = Counter(self._outcome(packet) for packet in requests)
         told = "; ".join(f"{_number(count)} {text}" for (_, text), count in outcomes.items())
         verdicts = {verdict for verdict, _ in outcomes}
         verdict = verdicts.pop() if len(verdicts) == 1 else "undetermined"
         died = any(self._died(packet) for packet in requests)
         answers = [p for p in replies if not _is_reset(p.first)]
-        lost = next((p.drop for p in answers if p.drop is not None and self._died(p)), None)
+        stopped = next((p.drop for p in answers if p.drop is not None and self._died(p)), None)
         refusal = self._refusal(replies, errors) if verdict == "denied" or not answers else ""
-        if lost is not None:
-            verdict, told = "denied", f"{told}; an answer dropped at {self._places.of(lost)}: {drop_words(lost)}"
+        if stopped is not None:
+            verdict = "denied"
+            told = f"{told}; an answer dropped at {self._places.of(stopped)}: {drop_words(stopped)}"
         elif refusal:
             # Where packets arrived, it is the destination itself that refuses them.
             verdict = verdict if verdict == "allowed" or (died and verdict != "denied") else "rejected"
@@ -162,7 +172,7 @@ class Story:
         elif answers:
             verdict = verdict if died else "allowed"
             told = f"{told}; answers seen"
-        return Witness(verdict, self._places.node, told, at)
+        return verdict, told
 
     def _outcome(self, packet: _Packet) -> tuple[str, str]:
         """Verdict and words for one packet of the request."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from calico_debug.explain.counted import counted
 from calico_debug.explain.observed import Observed, asked, opens
-from calico_debug.model.explanation import Finding
+from calico_debug.model.explanation import Finding, Witness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from calico_debug.explain.observed import Namer
-    from calico_debug.model.explanation import FlowExplanation, Witness
+    from calico_debug.model.explanation import FlowExplanation
     from calico_debug.model.observation import Observation, ProbeReport, Watched
 
 OPEN = "undetermined"
@@ -24,7 +24,7 @@ class Gathered:
     """What was gathered on one node; None for what was not asked for.
 
     ``interfaces`` names the node's interfaces by index, ``name`` a rule that a packet met. ``not_observed`` says why
-    packets could not be traced although that was asked for.
+    packets could not be traced although that was asked for. ``packets`` is what tracepoints showed instead of rules.
     """
 
     node: str
@@ -34,6 +34,7 @@ class Gathered:
     observation: Observation | None = None
     probe: ProbeReport | None = None
     not_observed: str = ""
+    packets: Witness | None = None
 
 
 def with_witnesses(explanation: FlowExplanation, gathered: Gathered) -> FlowExplanation:
@@ -51,14 +52,27 @@ def with_witnesses(explanation: FlowExplanation, gathered: Gathered) -> FlowExpl
         findings.append(Finding("not-observed", "warning", gathered.not_observed))
     if probe is not None and probe.error:
         findings.append(Finding("not-probed", "warning", f"no probe packet was sent: {probe.error}"))
+    told: Witness | None = None
     if observation is not None or (probe is not None and not probe.error):
-        told = Observed(explanation, gathered.node, dict(gathered.interfaces), gathered.name, observation, probe)
-        witnesses["observed"] = told.witness()
+        interfaces = dict(gathered.interfaces)
+        told = Observed(explanation, gathered.node, interfaces, gathered.name, observation, probe).witness()
+    observed = _joined(gathered.packets, told)
+    if observed is not None:
+        witnesses["observed"] = observed
         findings.extend(_gaps(observation, gathered.node))
         findings.extend(_dissent(explanation, witnesses["observed"], gathered))
         findings.extend(_unconfirmed(explanation, witnesses["observed"]))
     findings.extend(_agreement(explanation, witnesses, findings))
     return replace(explanation, witnesses=witnesses, findings=tuple(dict.fromkeys(findings)))
+
+
+def _joined(packets: Witness | None, told: Witness | None) -> Witness | None:
+    """What tracepoints and answers to probes say together; where they contradict each other, that is open."""
+    if packets is None or told is None:
+        return packets or told
+    verdicts = {one.verdict for one in (packets, told)} - {OPEN}
+    verdict = verdicts.pop() if len(verdicts) == 1 else OPEN
+    return Witness(verdict, packets.node, f"{packets.detail}; {told.detail}", packets.at)
 
 
 def _gaps(observation: Observation | None, node: str) -> list[Finding]:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from calico_debug.agent.evidence import LiveSource
+from calico_debug.agent.packets.witness import PacketWitness
 from calico_debug.cli.environment import Question
 from calico_debug.cli.tracer import EvidenceTracer
+from calico_debug.errors import MissingEvidence
 from calico_debug.model.observation import Wanted
+from tests.agent.packets.conftest import need_observer
 from tests.lab import namespaces
 from tests.lab.lab import Lab
 
@@ -100,6 +103,7 @@ CASES = {80: ("allowed", "rule", 1), 443: ("denied", "rule", 2), 22: ("denied", 
 
 @pytest.mark.parametrize("port", CASES)
 def test_witnesses(backend: tuple[str, Lab], port: int) -> None:
+    need_observer()
     name, lab = backend
     verdict, reason, rose = CASES[port]
     found = ask(lab, port)
@@ -110,16 +114,35 @@ def test_witnesses(backend: tuple[str, Lab], port: int) -> None:
     assert (counted.verdict, observed.verdict) == (verdict, verdict)
     codes = {finding.code for finding in found.findings}
     assert "witnesses-agree" in codes
-    assert ("not-observed" in codes) == (name == "legacy")
+    assert "not-observed" not in codes
     if name == "nft" and verdict == "denied":
         assert "dropped there" in observed.detail
 
 
-def test_legacy_is_not_traced_and_says_so(backend: tuple[str, Lab]) -> None:
+def test_packets_of_legacy_rules_are_watched_at_the_interfaces(backend: tuple[str, Lab]) -> None:
+    """No rule can be traced there, and the kernel's reason for dropping is seen all the same."""
+    need_observer()
+    name, lab = backend
+    found = ask(lab, 443, Wanted(observe=0.5, probe=True))
+    observed = found.witnesses["observed"]
+    assert observed.verdict == "denied"
+    if name == "legacy":
+        assert "NETFILTER_DROP in " in observed.detail
+        assert "probe packets got no answer" in observed.detail
+    assert "witnesses-agree" in {finding.code for finding in found.findings}
+
+
+def test_where_packets_cannot_be_watched_that_is_said(
+    backend: tuple[str, Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise MissingEvidence("no clang here")
+
+    monkeypatch.setattr(PacketWitness, "__enter__", refuse)
     name, lab = backend
     found = ask(lab, 443, Wanted(observe=0.1))
     assert ("observed" in found.witnesses) == (name == "nft")
     messages = [finding.message for finding in found.findings if finding.code == "not-observed"]
-    assert [("iptables-legacy" in message, "--probe" in message) for message in messages] == [(True, True)] * (
-        name == "legacy"
-    )
+    assert [("iptables-legacy" in m, "--probe" in m, "no clang here" in m) for m in messages] == [
+        (True, True, True)
+    ] * (name == "legacy")

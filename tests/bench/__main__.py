@@ -16,6 +16,7 @@ from tests.bench.big_node import big_node
 from tests.bench.conntrack_map import full_map
 from tests.bench.flows import recorded_flows
 from tests.bench.iptables import crowded_bundle, crowded_node
+from tests.bench.packets import measure, missing
 from tests.bench.scrape import command_cpu, policed_node, scrapes
 from tests.kernel.bpf_kernel import need_bpf
 from tests.lab import namespaces
@@ -176,6 +177,16 @@ def metrics() -> None:
             print(f"  {taken:8.3f} s  {taken / later:7.2f} x  {name}")  # noqa: T201
 
 
+def packets() -> None:
+    """Throughput between two pods with packets observed and not."""
+    reason = missing() or bpf_unsupported()
+    if reason:
+        print(f"\nThroughput while packets are observed: left out, {reason}")  # noqa: T201
+        return
+    print("\nTCP between two pods of a node, while packets are observed")  # noqa: T201
+    print(measure(RUNS))  # noqa: T201
+
+
 def bpf_unsupported() -> str:
     """ "" when this machine can hold the map, else why not."""
     if namespaces.supported():
@@ -196,6 +207,7 @@ def main() -> int:
         intent(Path(folder))
     live()
     metrics()
+    packets()
     return 0
 
 

@@ -81,6 +81,13 @@ def test_verdicts(events: list[PacketEvent], verdict: str, words: str) -> None:
     assert words in found[1]
 
 
+def test_lost_events_are_told() -> None:
+    story = Story(PLACES)
+    for one in REQUEST:
+        story.add(one)
+    assert story.witness("", 3).detail.endswith("and then not seen any more (3 events were lost)")
+
+
 def test_a_socket_that_does_not_take_a_packet_is_no_denial() -> None:
     refused = event(DROPPED, SERVER_POD, "eth0", reason="NO_SOCKET", place="tcp_v4_rcv")
     verdict, detail = told(*DELIVERED, refused, *RESET)

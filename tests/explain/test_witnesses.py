@@ -130,3 +130,22 @@ def test_findings_of_the_prediction_stay() -> None:
     before = with_witnesses(DENIED, replace(NOTHING, not_observed="x"))
     after = with_witnesses(before, replace(NOTHING, watched=ALONE, probe=probes(1)))
     assert codes(after) == ["not-observed", "witnesses-agree"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "answers", "verdict"),
+    [("denied", 0, "denied"), ("undetermined", 0, "denied"), ("denied", 1, "undetermined"), ("allowed", 1, "allowed")],
+)
+def test_tracepoints_and_probes_speak_together(seen: str, answers: int, verdict: str) -> None:
+    report = probes(2, *("syn-ack",) * answers)
+    packets = Witness(seen, NODE, "as tracepoints show", "2026-11-21T00:00:00Z")
+    observed = with_witnesses(DENIED, replace(NOTHING, probe=report, packets=packets)).witnesses["observed"]
+    assert observed.verdict == verdict
+    assert observed.detail.startswith("as tracepoints show; ")
+
+
+def test_tracepoints_alone() -> None:
+    packets = Witness("denied", NODE, "dropped", "2026-11-21T00:00:00Z")
+    found = with_witnesses(DENIED, replace(NOTHING, packets=packets))
+    assert found.witnesses["observed"] == packets
+    assert codes(found) == ["witnesses-agree"]
