@@ -146,7 +146,7 @@ def _run(arguments: list[str], descriptors: tuple[int, ...]) -> None:
         lines = (
             done.stderr.decode("utf-8", "replace").splitlines() + done.stdout.decode("utf-8", "replace").splitlines()
         )
-        said = [line.strip() for line in lines if line.startswith(_SAYS)]
+        said = [line.strip() for line in lines if line.startswith(_SAYS) and " LOG --" not in line]
         raise EvidenceError(
             f"bpftool did not load the tracing program: {'; '.join(said[:2]) or done.returncode}; it takes Linux 5.17 "
             "with CONFIG_DEBUG_INFO_BTF, and root (CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)"

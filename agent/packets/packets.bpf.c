@@ -160,15 +160,13 @@ APART int transport(u64 at, u64 end, struct tuple *tuple, struct answers *answer
 	if (!tuple || !answers || !print)
 		return 0;
 	tuple->source_port = tuple->destination_port = 0;
-	if (bytes(header, 8, at, end))
+	if (bytes(header, 16, at, end) && bytes(header, 8, at, end))
 		return 0;
 	switch (tuple->protocol) {
 	case 6:
 		// Sequence number and flags stay the same through translation of addresses.
-		if (bytes(header, 16, at, end) == 0) {
-			answers->flags = header[13];
-			*print ^= header[4] | header[5] << 8 | header[6] << 16 | (u32)header[7] << 24;
-		}
+		answers->flags = header[13];
+		*print ^= header[4] | header[5] << 8 | header[6] << 16 | (u32)header[7] << 24;
 		break;
 	case 17:
 	case 132:
@@ -296,7 +294,7 @@ INLINE int ours(u64 at, u64 end, u16 protocol, const struct settings *given, str
 		}
 	}
 	struct followed *before = lookup(&cdebug_follow, &event->packet);
-	if (before && before->fingerprint == event->fingerprint && event->time - before->time < FOLLOW_NS) {
+	if (before && before->fingerprint == event->fingerprint && now() - before->time < FOLLOW_NS) {
 		which = before->which;
 		event->how = BY_IDENTITY;
 		goto found;
@@ -307,9 +305,11 @@ found:
 	return 1;
 }
 
-INLINE struct net_device *device(struct sk_buff *skb)
+// The device of a packet, or the one that it is routed to, as a number.
+INLINE u64 device(struct sk_buff *skb)
 {
-	struct net_device *dev = skb->dev;
+	u64 dev = 0;
+	read_kernel(&dev, sizeof(dev), &skb->dev);
 	if (dev)
 		return dev;
 	struct dst_entry *way = (struct dst_entry *)(skb->_skb_refdst & ~1UL);
@@ -318,20 +318,30 @@ INLINE struct net_device *device(struct sk_buff *skb)
 	return dev;
 }
 
-INLINE u32 namespace_of(struct sk_buff *skb, struct net_device *dev)
+// The namespace of a device, or else of a socket, of which only the addresses are known.
+APART u32 namespace_at(u64 device, u64 socket)
 {
+	struct net_device *dev = (struct net_device *)device;
+	struct sock *sk = (struct sock *)socket;
 	struct net *net = 0;
 	u32 inode = 0;
-	if (dev) {
+	if (dev)
 		read_kernel(&net, sizeof(net), &dev->nd_net.net);
-	} else if (skb->sk) {
-		struct sock *sk = 0;
-		read_kernel(&sk, sizeof(sk), &skb->sk);
+	else if (sk)
 		read_kernel(&net, sizeof(net), &sk->__sk_common.skc_net.net);
-	}
 	if (net)
 		read_kernel(&inode, sizeof(inode), &net->ns.inum);
 	return inode;
+}
+
+INLINE u32 namespace_of(struct sk_buff *skb)
+{
+	// The usual way, without a call.
+	if (skb->dev)
+		return skb->dev->nd_net.net->ns.inum;
+	u64 sk = 0;
+	read_kernel(&sk, sizeof(sk), &skb->sk);
+	return namespace_at(device(skb), sk);
 }
 
 INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
@@ -342,17 +352,16 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 	struct event *event = lookup(&cdebug_scratch, &own);
 	if (!given || !total || !event)
 		return 0;
-	struct net_device *dev = device(skb);
-	u32 inode = namespace_of(skb, dev);
+	u32 inode = namespace_of(skb);
 	if (!lookup(&cdebug_namespaces, &inode))
 		return 0;
-	event->time = now();
 	event->packet = (u64)skb;
 	event->how = 0;
 	event->which = 0;
 	// As numbers: what the verifier thinks of pointers to bytes differs from release to release.
 	u64 head = 0, data = 0;
-	read_kernel(&head, sizeof(head), &skb->head);
+	if (kind != RECEIVED)
+		read_kernel(&head, sizeof(head), &skb->head);
 	read_kernel(&data, sizeof(data), &skb->data);
 	u64 end = data + (skb->len - skb->data_len);
 	u16 protocol = swapped(skb->protocol);
@@ -367,6 +376,7 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 			total->unreadable++;
 		return 0;
 	}
+	event->time = now();
 	total->matched++;
 	if (given->mode & DROPS_ONLY) {
 		u64 window = event->time / WINDOW_NS;
@@ -392,6 +402,7 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 	event->kind = kind;
 	event->ifindex = 0;
 	event->interface[0] = 0;
+	struct net_device *dev = (struct net_device *)device(skb);
 	if (dev) {
 		read_kernel(&event->ifindex, sizeof(event->ifindex), &dev->ifindex);
 		read_kernel(event->interface, sizeof(event->interface), &dev->name);

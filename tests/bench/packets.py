@@ -94,8 +94,10 @@ class Path:
             while "listening" not in (line := server.stdout.readline()):
                 assert line, "iperf3 did not begin to listen"
             done = subprocess.run(
-                ["ip", "netns", "exec", self._lab.namespace("red/web1"), "iperf3", "-J"]
-                + ["-c", self._target, "-t", str(SECONDS)],
+                [
+                    *("ip", "netns", "exec", self._lab.namespace("red/web1")),
+                    *("iperf3", "-J", "-c", self._target, "-t", str(SECONDS)),
+                ],
                 capture_output=True,
                 timeout=SECONDS + WAIT,
                 check=True,
