@@ -97,7 +97,11 @@ struct { UINT(type, PERCPU_ARRAY); UINT(max_entries, 4); TYPE(key, u32); TYPE(va
 struct { UINT(type, PERCPU_ARRAY); UINT(max_entries, 4); TYPE(key, u32); TYPE(value, struct event); } cdebug_scratch SEC(".maps");
 struct { UINT(type, RINGBUF); UINT(max_entries, 4194304); } cdebug_events SEC(".maps");
 
-INLINE u16 swapped(u16 value) { return __builtin_bswap16(value); }
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+INLINE u16 from_network(u16 value) { return __builtin_bswap16(value); }
+#else
+INLINE u16 from_network(u16 value) { return value; }
+#endif
 
 // Bytes of the linear part of the packet, from "at". 0 when they are there.
 INLINE int bytes(void *to, u32 size, u64 at, u64 end)
@@ -364,7 +368,7 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 		read_kernel(&head, sizeof(head), &skb->head);
 	read_kernel(&data, sizeof(data), &skb->data);
 	u64 end = data + (skb->len - skb->data_len);
-	u16 protocol = swapped(skb->protocol);
+	u16 protocol = from_network(skb->protocol);
 	// A received packet's network header is not set yet, and its data begin with it.
 	u64 at = kind == RECEIVED ? data : head + skb->network_header;
 	if (kind == RECEIVED && (protocol == 0x8100 || protocol == 0x88a8)) {
