@@ -3,7 +3,7 @@ ARG BASE=debian:12.12-slim
 
 FROM ${BASE} AS build
 ENV DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN apt-get update && apt-get install --yes --no-install-recommends python3 python3-venv
+RUN apt-get update && apt-get install --yes --no-install-recommends clang python3 python3-venv
 WORKDIR /src
 COPY daemonset/constraints.txt constraints.txt
 # python3-bpfcc is Debian's: the environment sees the system's packages.
@@ -15,6 +15,8 @@ COPY agent agent
 COPY cli cli
 RUN /opt/calico-debug/bin/pip install --constraint constraints.txt --no-build-isolation '.[agent]' && \
     /opt/calico-debug/bin/pip uninstall --yes setuptools wheel
+# The tracing program's object, beside its source: the image has no compiler.
+RUN /opt/calico-debug/bin/python -m calico_debug.agent.packets.program
 
 FROM ${BASE}
 ARG VERSION=0.1.0
