@@ -16,6 +16,7 @@ from calico_debug.cli.dump import COMMANDS as LISTINGS
 from calico_debug.cli.errors import PROGRAM
 from calico_debug.cli.observe import observe
 from calico_debug.cli.policies import COMMANDS as POLICY_COMMANDS
+from calico_debug.cli.staged import staged
 from calico_debug.cli.stale import stale
 from calico_debug.cli.trace import trace
 
@@ -57,5 +58,5 @@ commands.add_command(drift)
 commands.add_command(agent)
 commands.add_command(observe)
 commands.add_command(capture)
-for command in (doctor, stale, *POLICY_COMMANDS, *LISTINGS):
+for command in (doctor, staged, stale, *POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

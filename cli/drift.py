@@ -9,16 +9,13 @@ import click
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import checked_place, cluster_options
+from calico_debug.cli.nodes import open_nodes, place_options
 from calico_debug.cli.render.terminal import safe
-from calico_debug.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from calico_debug.drift.model import Drifts
-
-FORMATS = ("text", "json", "yaml")
 
 HELP = """Compare what the API intends with what nodes are programmed with.
 
@@ -33,26 +30,14 @@ HELP = """Compare what the API intends with what nodes are programmed with.
 
 
 @click.command(short_help="Compare the API's intent with the nodes.", help=HELP)
-@click.option(
-    "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
-)
-@click.option("--node", metavar="NAME", help="Only this node of the bundle; live, the name of this node.")
-@cluster_options
-@click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer.")
+@place_options
 @click.pass_obj
-def drift(environment: Environment, /, output: str, node: str | None, bundle: str | None, **place: str | None) -> int:
+def drift(environment: Environment, /, output: str, **place: str | None) -> int:
     """Find differences."""
     from calico_debug.cli.render.listing import json_list, yaml_list
-    from calico_debug.cli.tracer import open_source
     from calico_debug.drift.report import find_drift
 
-    live_name = node if bundle is None else None
-    source = open_source(checked_place(bundle=bundle, node=live_name, **place), environment.platform)
-    nodes = source.nodes()
-    if node is not None and bundle is not None:
-        if node not in nodes:
-            raise UsageError(f"{source.origin} has nothing of node {node!r}: it holds {', '.join(nodes) or 'no node'}")
-        nodes = (node,)
+    source, nodes = open_nodes(environment, place)
     drifts = find_drift(source, nodes)
     warn(environment.stderr, [f"not compared: {one}" for one in drifts.not_compared])
     if output == "text":

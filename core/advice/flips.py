@@ -10,7 +10,7 @@ from calico_debug.intent.matrix import matrix
 
 if TYPE_CHECKING:
     from calico_debug.intent.decide import Intent
-    from calico_debug.intent.model import Direction, Endpoint, PolicyFlow
+    from calico_debug.intent.model import Direction, Endpoint, PolicyFlow, Verdict
     from calico_debug.model.cluster import PolicyObject
 
 MOST_PODS = 3000
@@ -43,35 +43,49 @@ def flips(before: Intent, after: Intent, edited: PolicyObject, direction: Direct
     sources, destinations = (own, pods) if direction == "egress" else (pods, own)
     count = 0
     examples: list[tuple[str, str]] = []
-    for pair in _changed(before, after, sources, destinations, flow, version):
-        count += 1
-        if len(examples) < _EXAMPLES:
-            examples.append(pair)
+    for change in changed_pairs(before, after, sources, destinations, flow.protocol, flow.destination_port, version):
+        asked = flow.source in change.source.addresses and flow.destination in change.destination.addresses
+        if not asked:
+            count += 1
+            if len(examples) < EXAMPLES:
+                examples.append((str(change.source), str(change.destination)))
     return Flips(count, tuple(examples))
 
 
-_EXAMPLES = 3
+EXAMPLES = 3
+"""Pairs that are named."""
 
 
-def _changed(
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A pair of pods whose verdict changes."""
+
+    source: Endpoint
+    destination: Endpoint
+    was: Verdict
+    becomes: Verdict
+
+
+def changed_pairs(
     before: Intent,
     after: Intent,
     sources: Sequence[Endpoint],
     destinations: Sequence[Endpoint],
-    flow: PolicyFlow,
+    protocol: int,
+    port: int | None,
     version: int,
-) -> Iterator[tuple[str, str]]:
-    port = flow.destination_port
+) -> Iterator[Change]:
+    """The pairs of different pods whose verdict changes; the endpoints are those of ``after``."""
     known = {str(one): one for one in before.applicability.endpoints}
     old = matrix(
         before,
         [known[str(one)] for one in sources],
         [known[str(one)] for one in destinations],
-        flow.protocol,
+        protocol,
         port,
         version,
     )
-    new = matrix(after, sources, destinations, flow.protocol, port, version)
+    new = matrix(after, sources, destinations, protocol, port, version)
     same: set[tuple[int, int]] = set()
     for source, was, becomes in zip(new.sources, old.rows, new.rows, strict=True):
         # Rows of equal pods are one object.
@@ -82,6 +96,5 @@ def _changed(
             same.add(key)
             continue
         for destination, one, other in zip(new.destinations, was, becomes, strict=True):
-            asked = flow.source in source.addresses and flow.destination in destination.addresses
-            if one != other and not asked and source is not destination:
-                yield str(source), str(destination)
+            if one != other and source is not destination:
+                yield Change(source, destination, one, other)

@@ -23,7 +23,7 @@ def test_one_node() -> None:
     assert "10 endpoints, 8 IP sets" in run("drift", "--bundle", BUNDLE, "--node", "node1").out
     ran = run("drift", "--bundle", BUNDLE, "--node", "other")
     assert (ran.code, ran.out) == (2, "")
-    assert "has nothing of node 'other': it holds node1, node2" in ran.err
+    assert "has no node other: it has node1, node2" in ran.err
 
 
 @pytest.fixture

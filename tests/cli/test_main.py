@@ -25,7 +25,19 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
     assert "calico-debug trace --from client/client" in ran.out
     assert [line.split()[0] for line in ran.out.partition("Commands:\n")[2].splitlines()] == [
         *("agent", "assert", "attachments", "bundle", "capture", "chain", "conntrack", "counters", "doctor", "drift"),
-        *("endpoints", "ifstate", "ipsets", "nat", "observe", "policies", "policy", "routes", "stale", "trace"),
+        *(
+            "endpoints",
+            "ifstate",
+            "ipsets",
+            "nat",
+            "observe",
+            "policies",
+            "policy",
+            "routes",
+            "staged",
+            "stale",
+            "trace",
+        ),
     ]
 
 

@@ -26,6 +26,7 @@ from calico_debug.cli.observe import HELP as OBSERVE_HELP
 from calico_debug.cli.observe import observe
 from calico_debug.cli.options import CONFLICTS, FORMATS
 from calico_debug.cli.policies import endpoints, policies
+from calico_debug.cli.staged import staged
 from calico_debug.cli.stale import stale
 from calico_debug.cli.trace import HELP, trace
 from calico_debug.decode.assertions import KEYS, decode_assertions
@@ -50,6 +51,7 @@ def test_options() -> None:
     pages = (
         *((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle")),
         *((policies, "policies"), (endpoints, "endpoints"), (drift, "drift"), (doctor, "doctor"), (stale, "stale")),
+        (staged, "staged"),
         *((observe, "observe"), (capture, "capture")),
     )
     for command, title in (*pages, (agent, "agent")):
