@@ -350,18 +350,21 @@ SHOT = 2
 SEEN_MARK = 0x01000000
 
 
-def denying(mark: int) -> bytes:
-    """A program that marks a packet and drops it: r2 = mark, skb->mark = r2, r0 = SHOT, exit."""
-    instructions = ((0xB7, 2, 0, mark), (0x63, 0x21, 8, 0), (0xB7, 0, 0, SHOT), (0x95, 0, 0, 0))
-    return b"".join(struct.pack("=BBhi", *instruction) for instruction in instructions)
+REDIRECT_PEER = 155
+"""bpf_redirect_peer (include/uapi/linux/bpf.h)."""
 
 
-@pytest.mark.parametrize(("hook", "reason", "place"), [(46, "TC_INGRESS", "red/web1"), (47, "TC_EGRESS", "blue/db1")])
-def test_dropped_by_an_ebpf_program(lab: Lab, hook: int, reason: str, place: str) -> None:
-    """As on nodes of the eBPF dataplane: the program decides at the pod's interface, before any rule or behind them."""
+def assembled(*instructions: tuple[int, int, int, int]) -> bytes:
+    """Instructions as code, registers, offset, value; and an exit."""
+    return b"".join(struct.pack("=BBhi", *instruction) for instruction in (*instructions, (0x95, 0, 0, 0)))
+
+
+@contextmanager
+def attached(lab: Lab, place: str, hook: int, code: bytes) -> Iterator[str]:
+    """A program at the host's end of a pod's interface, whose name is given."""
     where = interface(lab, place)
     library = bpf_library.library()
-    program = library.bpf_prog_load(3, b"cali_tc_main", b"GPL", denying(SEEN_MARK), 4, None)
+    program = library.bpf_prog_load(3, b"cali_tc_main", b"GPL", code, len(code) // 8, None)
     assert program >= 0
     with namespaces.entered(lab.namespace("node1")):
         link = library.bpf_link_create(program, socket.if_nametoindex(where), hook, None)
@@ -369,11 +372,33 @@ def test_dropped_by_an_ebpf_program(lab: Lab, hook: int, reason: str, place: str
         os.close(program)
         pytest.skip("this kernel attaches nothing with tcx")
     try:
-        seen = watch_flow(lab, lab.flow("red/web1", "blue/db1", "udp", 53))
+        yield where
     finally:
         os.close(link)
         os.close(program)
+
+
+@pytest.mark.parametrize(("hook", "reason", "place"), [(46, "TC_INGRESS", "red/web1"), (47, "TC_EGRESS", "blue/db1")])
+def test_dropped_by_an_ebpf_program(lab: Lab, hook: int, reason: str, place: str) -> None:
+    """As on nodes of the eBPF dataplane: the program decides at the pod's interface, before any rule or behind them."""
+    # r2 = mark, skb->mark = r2, r0 = SHOT
+    code = assembled((0xB7, 2, 0, SEEN_MARK), (0x63, 0x21, 8, 0), (0xB7, 0, 0, SHOT))
+    with attached(lab, place, hook, code) as where:
+        seen = watch_flow(lab, lab.flow("red/web1", "blue/db1", "udp", 53))
     assert seen.drops == [(where, reason)]
     assert mark_words(seen.events[-1].mark, "ebpf", {}) == ("seen",)
     assert seen.witness.verdict == "denied"
     assert "an eBPF program at the interface" in seen.witness.detail
+
+
+def test_redirected_to_the_pods_end_of_the_interface(lab: Lab) -> None:
+    """No tracepoint sees such a packet arrive: that is said, and its answer is seen."""
+    with namespaces.entered(lab.namespace("node1")):
+        index = socket.if_nametoindex(interface(lab, "blue/db1"))
+    # r0 = bpf_redirect_peer(index, 0)
+    code = assembled((0xB7, 1, 0, index), (0xB7, 2, 0, 0), (0x85, 0, 0, REDIRECT_PEER))
+    with attached(lab, "red/web1", 46, code) as where:
+        seen = watch_flow(lab, lab.flow("red/web1", "blue/db1", "udp", 53))
+    assert [(e.kind, e.interface) for e in seen.events if not e.reply] == [("sent", "eth0"), ("received", where)]
+    assert seen.witness.detail.startswith(f"packet received by {where}, and then not seen any more")
+    assert next(e.kind for e in seen.events if e.reply) == "sent"
