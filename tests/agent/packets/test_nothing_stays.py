@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,7 @@ with PacketObserver([Ends(17, there, there, 0, 9)], Limits(seconds=60)) as obser
     for _ in observer.events():
         pass
 """
+MOST_LISTINGS = 20
 LONGEST = 30.0
 """Seconds until what ended must be gone; programs are freed after a grace period of the kernel's."""
 SESSION_FIELD = 3
@@ -36,17 +38,23 @@ SESSION_FIELD = 3
 PAUSE = 0.02
 
 
+def listed(kind: str) -> list[dict[str, Any]]:
+    """What bpftool lists; it fails where something goes away while it lists, and is asked again then."""
+    for _ in range(MOST_LISTINGS):
+        done = subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True)
+        if done.returncode == 0:
+            found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+            return found
+    raise AssertionError(f"bpftool does not list: {done.stderr!r} {done.stdout!r}")
+
+
 def ours(kind: str) -> set[int]:
     """Ids of programs or maps of the tracing program, whoever runs it."""
-    listed = json.loads(subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True, check=True).stdout or "[]")
-    return {one["id"] for one in listed if str(one.get("name", "")).startswith("cdebug_")}
+    return {one["id"] for one in listed(kind) if str(one.get("name", "")).startswith("cdebug_")}
 
 
 def links(programs: set[int]) -> set[int]:
-    listed = json.loads(
-        subprocess.run(["bpftool", "-j", "link", "show"], capture_output=True, check=True).stdout or "[]"
-    )
-    return {one["id"] for one in listed if one.get("prog_id") in programs}
+    return {one["id"] for one in listed("link") if one.get("prog_id") in programs}
 
 
 def wait_until_gone(kind: str, ids: set[int]) -> None:
