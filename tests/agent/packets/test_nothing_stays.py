@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.agent.packets.conftest import need_observer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.kernel
 
@@ -49,20 +54,33 @@ def listed(kind: str) -> list[dict[str, Any]]:
 
 
 def ours(kind: str) -> set[int]:
-    """Ids of programs or maps of the tracing program, whoever runs it."""
+    """Ids of programs, maps or links of the tracing program, whoever runs it."""
+    if kind == "link":
+        programs = ours("prog")
+        return {one["id"] for one in listed(kind) if one.get("prog_id") in programs}
     return {one["id"] for one in listed(kind) if str(one.get("name", "")).startswith("cdebug_")}
 
 
-def links(programs: set[int]) -> set[int]:
-    return {one["id"] for one in listed("link") if one.get("prog_id") in programs}
+def held(kind: str) -> set[int]:
+    """Ids of those that a living process has open: others may observe at the same time."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        found |= {int(number) for number in re.findall(rf"^{kind}_id:\t(\d+)$", text, re.MULTILINE)}
+    return found
 
 
-def wait_until_gone(kind: str, ids: set[int]) -> None:
-    """Others may observe at the same time: what is there now has to go, not what comes later."""
+def wait_until_gone(kind: str) -> None:
+    """Nothing may be there that no process has open."""
     end = time.monotonic() + LONGEST
-    while left := ids & ours(kind):
+    left = ours(kind) - held(kind)
+    while left:
         assert time.monotonic() < end, f"{kind}s {left} are still there"
         time.sleep(PAUSE)
+        left &= ours(kind) - held(kind)
 
 
 def session_members(session: int) -> set[int]:
@@ -104,8 +122,11 @@ class Surroundings:
     __hash__ = None  # type: ignore[assignment]
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """An observer in a session of its own, which has begun; after the test nothing of it may be there."""
+    before = Surroundings(folder)
+    process = subprocess.Popen(
         [sys.executable, "-c", CHILD],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -114,17 +135,23 @@ def start(folder: Path) -> subprocess.Popen[str]:
         env={**os.environ, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
         start_new_session=True,
     )
-
-
-def check(process: subprocess.Popen[str], folder: Path, before: Surroundings) -> None:
-    process.communicate()
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
     wait_for_session(process.pid)
-    programs, maps = ours("prog"), ours("map")
-    attached = links(programs)
-    wait_until_gone("prog", programs)
-    wait_until_gone("map", maps)
-    assert not links(programs) & attached
+    wait_until_gone("prog")
+    wait_until_gone("map")
+    wait_until_gone("link")
     assert Surroundings(folder) == before
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 @pytest.fixture
@@ -135,37 +162,25 @@ def folder(tmp_path: Path) -> Path:
 
 def kill_at(delay: float, folder: Path) -> bool:
     """Kill an observer so long after it has begun; whether it was watching already."""
-    before = Surroundings(folder)
-    process = start(folder)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
-    try:
-        process.wait(delay)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate()
-    check(process, folder, before)
-    return "watching" in rest
+    with started(folder) as process:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(delay)
+        process.kill()
+        return line_of(process) == "watching\n"
 
 
 def test_an_observer_that_ends_by_itself(folder: Path) -> None:
-    before = Surroundings(folder)
-    process = start(folder)
-    assert process.stdout is not None
-    assert [process.stdout.readline() for _ in range(2)] == ["begun\n", "watching\n"]
-    assert ours("prog")
-    assert links(ours("prog"))
-    process.send_signal(signal.SIGINT)
-    check(process, folder, before)
+    with started(folder) as process:
+        assert line_of(process) == "watching\n"
+        assert {one for kind in ("prog", "map", "link") for one in ours(kind) & held(kind)}
+        process.send_signal(signal.SIGINT)
+        process.wait(LONGEST)
 
 
 def test_killed_while_watching(folder: Path) -> None:
-    before = Surroundings(folder)
-    process = start(folder)
-    assert process.stdout is not None
-    assert [process.stdout.readline() for _ in range(2)] == ["begun\n", "watching\n"]
-    process.send_signal(signal.SIGKILL)
-    check(process, folder, before)
+    with started(folder) as process:
+        assert line_of(process) == "watching\n"
+        process.kill()
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.2, 0.35, 0.5, 0.65, 0.8])
@@ -181,21 +196,14 @@ def test_killed_hundreds_of_times(folder: Path) -> None:
     assert 10 < sum(watching) < 190
 
 
-def test_a_loader_that_is_killed_leaves_nothing(folder: Path) -> None:
+def test_a_loader_whose_parent_is_killed_leaves_nothing(folder: Path) -> None:
     """The program that loads is a child of ours: without its parent it goes on, and lets everything go at its end."""
-    before = Surroundings(folder)
-    process = start(folder)
-    assert process.stdout is not None
-    process.stdout.readline()
-    end = time.monotonic() + LONGEST
-    while time.monotonic() < end and process.poll() is None:
-        children = [pid for pid in session_members(process.pid) if b"bpftool" in _command(pid)]
-        if children:
-            process.send_signal(signal.SIGKILL)
-            break
-    else:
-        pytest.fail("bpftool was never seen")
-    check(process, folder, before)
+    with started(folder) as process:
+        end = time.monotonic() + LONGEST
+        while not any(b"bpftool" in _command(pid) for pid in session_members(process.pid)):
+            assert process.poll() is None
+            assert time.monotonic() < end, "bpftool was never seen"
+        process.kill()
 
 
 def _command(pid: int) -> bytes:
