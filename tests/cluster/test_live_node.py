@@ -88,6 +88,40 @@ def test_names_on_a_live_node(
     assert live["verdict"] != "undetermined" or "shop" in target
 
 
+def on_node(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    with namespaces.entered(lab.namespace("node1")):
+        return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_a_bundle_of_node_and_cluster_explains_byte_for_byte(lab: Lab, kubeconfig: str, tmp_path: Path) -> None:
+    written = tmp_path / "bundle.tar.gz"
+    done = on_node(lab, "bundle", "--node", "node1", "--kubeconfig", kubeconfig, "-f", str(written))
+    assert done.returncode == 0, done.stderr
+    assert written.stat().st_mode & 0o777 == 0o600
+    ends = ("--from", "red/cli1", "--to", "red/web1:81")
+    offline = subprocess.run(
+        [PROGRAM, "trace", "--bundle", str(written), "-o", "json", *ends], capture_output=True, text=True, timeout=60
+    )
+    live = explain(lab, "--kubeconfig", kubeconfig, *ends)
+    assert timeless(live) == timeless(json.loads(offline.stdout))
+
+
+def timeless(document: dict[str, Any]) -> str:
+    for witness in document["witnesses"].values():
+        witness.pop("at", None)
+    return json.dumps(document)
+
+
+def test_intent_of_a_live_cluster(lab: Lab, kubeconfig: str) -> None:
+    """Policies, endpoints and drift by the least rights: the lab's node is programmed as its objects say."""
+    cluster = ("--node", "node1", "--kubeconfig", kubeconfig)
+    policies = on_node(lab, "policies", "--pod", "red/cli1", "-o", "json", *cluster)
+    assert (policies.returncode, policies.stderr) == (0, "")
+    assert json.loads(policies.stdout)["pod"] == {"namespace": "red", "name": "cli1"}
+    staged = on_node(lab, "staged", "--kubeconfig", kubeconfig)
+    assert (staged.returncode, staged.stdout) == (0, "no staged policy\n")
+
+
 def facts(document: dict[str, Any]) -> Any:
     """What does not depend on when the node was read, and how."""
     decision = {key: value for key, value in (document["decision"] or {}).items() if key != "evidence"}
