@@ -8,16 +8,14 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calico_debug.agent.clock import now
+from calico_debug.agent.namespace_files import namespace_files
 from calico_debug.errors import EvidenceError
 from calico_debug.model.observation import ProbeReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from calico_debug.model.observation import FlowTuple
 
 PROTOCOLS = frozenset({1, 6, 17, 58})
@@ -32,10 +30,6 @@ _STARTING = 15.0
 
 NO_CACHE = {"XDG_CACHE_HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull}
 """scapy writes what it has read of its tables into the user's cache; here nothing is left on the node."""
-
-PROCESS_ROOT = Path("/proc")
-NAMESPACES = (Path("/run/netns"), Path("/var/run/netns"))
-_MOST_CANDIDATES = 65536
 
 
 def probe(flow: FlowTuple, interface: str, words: str) -> ProbeReport:
@@ -116,7 +110,7 @@ def namespace_behind(interface: str) -> int:
             wanted = link.get_attr("IFLA_LINK_NETNSID")
             if wanted is None:
                 raise EvidenceError(f"{interface} does not lead into another network namespace: probe from the node")
-            for path in _candidates():
+            for path in namespace_files():
                 try:
                     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 except OSError:
@@ -136,18 +130,3 @@ def namespace_behind(interface: str) -> int:
     raise EvidenceError(
         f"the network namespace behind {interface} is not visible: run in the host's PID namespace (hostPID: true)"
     )
-
-
-def _candidates() -> Iterator[Path]:
-    """Files of network namespaces, one for each namespace."""
-    known: set[tuple[int, int]] = set()
-    paths = [path for folder in NAMESPACES if folder.is_dir() for path in folder.iterdir()]
-    paths += [process / "ns/net" for process in PROCESS_ROOT.iterdir() if process.name.isdigit()]
-    for path in paths[:_MOST_CANDIDATES]:
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        if (status.st_dev, status.st_ino) not in known:
-            known.add((status.st_dev, status.st_ino))
-            yield path

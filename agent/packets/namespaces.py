@@ -7,16 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calico_debug.agent.namespace_files import namespace_files
 from calico_debug.errors import EvidenceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-PROCESSES = Path("/proc")
-NAMED = (Path("/run/netns"), Path("/var/run/netns"))
 OWN = Path("/proc/thread-self/ns/net")
-MOST = 65536
-"""Files of namespaces that are looked at."""
 PAIR = "veth"
 """The kind of links that lead into pods."""
 VXLAN_PORT = 4789
@@ -61,7 +58,7 @@ def find_namespaces(prefixes: Sequence[str]) -> Namespaces:
             }
             wanted = {number for number in ways.values() if number is not None}
             inodes: dict[int, int] = {}
-            for path in _candidates() if wanted else ():
+            for path in namespace_files() if wanted else ():
                 if wanted <= inodes.keys():
                     break
                 try:
@@ -80,18 +77,3 @@ def find_namespaces(prefixes: Sequence[str]) -> Namespaces:
     hidden = tuple(name for name, number in ways.items() if number is not None and number not in inodes)
     ports = [port for link in links if (port := link.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_VXLAN_PORT"))]
     return Namespaces(home, behind, hidden, ports[0] if ports else VXLAN_PORT)
-
-
-def _candidates() -> Iterator[Path]:
-    """Files of network namespaces, one for each namespace."""
-    known: set[tuple[int, int]] = set()
-    paths = [path for folder in NAMED if folder.is_dir() for path in folder.iterdir()]
-    paths += [process / "ns/net" for process in PROCESSES.iterdir() if process.name.isdigit()]
-    for path in paths[:MOST]:
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        if (status.st_dev, status.st_ino) not in known:
-            known.add((status.st_dev, status.st_ino))
-            yield path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from calico_debug.agent import probe as module
+from calico_debug.agent import namespace_files
 from calico_debug.agent.gather import _probe
 from calico_debug.agent.probe import namespace_behind, probe
 from calico_debug.agent.probe_packets import MARK_ID, PAYLOAD
@@ -159,8 +159,8 @@ def test_the_namespace_behind_an_interface(lab: Lab) -> None:
 def test_names_without_a_namespace_are_passed_over(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is left of a namespace that was deleted while its directory was read: a plain file."""
     (tmp_path / "gone").touch()
-    monkeypatch.setattr(module, "NAMESPACES", (tmp_path, namespaces.NETNS_DIRECTORY))
-    monkeypatch.setattr(module, "PROCESS_ROOT", tmp_path)
+    monkeypatch.setattr(namespace_files, "NAMED", (tmp_path, namespaces.NETNS_DIRECTORY))
+    monkeypatch.setattr(namespace_files, "PROCESSES", tmp_path)
     open_before = len(list(Path("/proc/self/fd").iterdir()))
     with namespaces.entered(lab.namespace("node1")):
         os.close(namespace_behind(pod(lab, "cli1").interface))
@@ -169,8 +169,8 @@ def test_names_without_a_namespace_are_passed_over(lab: Lab, monkeypatch: pytest
 
 @kernel
 def test_a_namespace_that_nobody_shows(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "NAMESPACES", (tmp_path,))
-    monkeypatch.setattr(module, "PROCESS_ROOT", tmp_path)
+    monkeypatch.setattr(namespace_files, "NAMED", (tmp_path,))
+    monkeypatch.setattr(namespace_files, "PROCESSES", tmp_path)
     with namespaces.entered(lab.namespace("node1")):
         report = probe(flow(lab, 6, 1), pod(lab, "cli1").interface, "cli1")
     assert "hostPID: true" in report.error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from calico_debug.agent.packets import namespaces as ours
+from calico_debug.agent import namespace_files
 from calico_debug.agent.packets.namespaces import VXLAN_PORT, find_namespaces
 from tests.lab import namespaces
 
@@ -40,8 +40,8 @@ def test_other_interfaces_lead_to_no_pods(lab: Lab) -> None:
 
 
 def test_namespaces_that_are_not_visible(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ours, "NAMED", (tmp_path / "none",))
-    monkeypatch.setattr(ours, "PROCESSES", tmp_path)
+    monkeypatch.setattr(namespace_files, "NAMED", (tmp_path / "none",))
+    monkeypatch.setattr(namespace_files, "PROCESSES", tmp_path)
     with namespaces.entered(lab.namespace("node1")):
         found = find_namespaces(["cali"])
     assert set(found.hidden) == {pod.interface for pod in lab.topology.pods_of("node1")}
