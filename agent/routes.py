@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from calico_debug import __version__
@@ -41,7 +41,11 @@ def _object(required: str, **properties: Any) -> dict[str, Any]:
     }
 
 
-TRACE = _object("from to", **{"from": _NAME, "to": _NAME, "protocol": _TEXT, "via": _TEXT, "namespace": _TEXT})
+_WANTED = {"type": "string", "maxLength": 7, "pattern": "^(allowed|denied)$"}
+TRACE = _object(
+    "from to",
+    **{"from": _NAME, "to": _NAME, "protocol": _TEXT, "via": _TEXT, "namespace": _TEXT, "want": _WANTED},
+)
 NETLINK = _object("type flags family", type=_number(255), flags=_number(0xFFFF), family=_number(255), attributes=_HEX)
 CONNECTION = _object(
     "protocol source destination",
@@ -211,7 +215,8 @@ class Handlers:
         return Answer(wire.pack_batches(node.kernel_maps.batches(info)), BYTES)
 
     def trace(self, request: Request) -> Answer:
-        """The explanation of a flow."""
+        """The explanation of a flow, with advice for the verdict that is wanted, if any is."""
+        from calico_debug.advice.words import Advisor
         from calico_debug.explain.document import to_document
         from calico_debug.explain.engine import Engine
         from calico_debug.state.resolve import Resolver
@@ -225,7 +230,10 @@ class Handlers:
             namespace=body.get("namespace"),
             via=body.get("via"),
         )
-        return _json(to_document(engine.explain(flow)))
+        explanation = engine.explain(flow)
+        if wanted := body.get("want"):
+            explanation = replace(explanation, advice=Advisor(engine.cluster).advice(flow, explanation, wanted))
+        return _json(to_document(explanation))
 
     # ----------------------------------------------------------------------------------------------------- internals
 

@@ -60,6 +60,14 @@ def test_a_trace_is_what_the_engine_says(agent: Agent, recorded: EvidenceSource)
     assert agent.json("/v1/trace", {"from": FROM, "to": TO}) == to_document(engine.explain(flow))
 
 
+def test_a_trace_with_advice(agent: Agent) -> None:
+    asked = {"from": "client/client-5f8b", "to": "svc/management-ui/management-ui"}
+    assert agent.json("/v1/trace", asked)["advice"] == []
+    (advice,) = agent.json("/v1/trace", {**asked, "want": "allowed"})["advice"]
+    assert advice["message"].startswith("add to client/platform.client-egress an egress rule: ")
+    assert agent.ask("/v1/trace", {**asked, "want": "both"})[0] == 400
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "reason"),
     [
