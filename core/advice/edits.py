@@ -22,6 +22,9 @@ KUBERNETES: Final = "KubernetesNetworkPolicy"
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 """Every namespace has it, with its name (Kubernetes since 1.21)."""
 
+CALICOS_NAMESPACE_LABEL: Final = "projectcalico.org/name"
+"""Calico itself gives it to every namespace, for its own policies alone."""
+
 ROLLED: Final = (
     "pod-template-hash",
     "controller-revision-hash",
@@ -189,7 +192,8 @@ def _calico_peers(peer: Peer) -> Iterator[dict[str, Any]]:
     if peer.endpoint is None:
         yield {"nets": [f"{peer.address}/{128 if ':' in peer.address else 32}"]}
         return
-    space = {"namespaceSelector": f"{NAMESPACE_LABEL} == '{peer.endpoint.namespace}'"}
+    label = NAMESPACE_LABEL if f"pcns.{NAMESPACE_LABEL}" in peer.endpoint.labels else CALICOS_NAMESPACE_LABEL
+    space = {"namespaceSelector": f"{label} == '{peer.endpoint.namespace}'"}
     yield space
     labels = lasting(peer.endpoint)
     if labels:

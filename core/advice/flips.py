@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from calico_debug.intent.model import Direction, Endpoint, PolicyFlow, Verdict
     from calico_debug.model.cluster import PolicyObject
 
-MOST_PODS = 3000
-"""Pods on one side beyond which pairs are not compared any more."""
+MOST_PODS = 500
+"""Pods of a cluster beyond which what an edit flips is not worked out: somebody waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def flips(before: Intent, after: Intent, edited: PolicyObject, direction: Direct
         if (one.key.kind, one.key.namespace, one.key.name) == (edited.kind, edited.namespace, edited.name)
     )
     own = [endpoint for endpoint, _ in after.applicability.selected_by(policy) if endpoint.kind == "pod"]
-    if len(own) > MOST_PODS or len(pods) > MOST_PODS:
+    if len(pods) > MOST_PODS:
         return Flips(None)
     sources, destinations = (own, pods) if direction == "egress" else (pods, own)
     count = 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from calico_debug.advice.flips import EXAMPLES, MOST_PODS, Change, changed_pairs
+from calico_debug.advice.flips import EXAMPLES, Change, changed_pairs
 from calico_debug.intent.model import Direction, PolicyKey
 from calico_debug.model.explanation import API_VERSION
 from calico_debug.model.flow import protocol_name
@@ -21,6 +21,8 @@ MOST_PORTS: Final = 64
 """Ports that are tried of a protocol; one that no rule names stands for all the others."""
 
 PORTS: Final = 65535
+MOST_PODS: Final = 3000
+"""Pods of a cluster beyond which pairs of them are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def _effects(intent: Intent, policy: Policy) -> StagedEffects:
     pods = [one for one in intent.applicability.endpoints if one.kind == "pod"]
     if policy.problem:
         return StagedEffects(policy.key, policy.staged_action, len(own), (), policy.problem)
-    if max(len(own), len(pods)) > MOST_PODS:
+    if len(pods) > MOST_PODS:
         problem = f"there are more than {MOST_PODS} pods, pairs of them are not compared"
         return StagedEffects(policy.key, policy.staged_action, len(own), (), problem)
     after = intent.with_staged([policy.key])

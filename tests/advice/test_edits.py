@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from ipaddress import ip_address
 
 from calico_debug.advice.edits import Peer, additions, lasting, more_ports
@@ -30,6 +31,12 @@ def test_the_object_is_left_alone() -> None:
 
 def test_labels_of_single_pods_and_of_calico_are_not_used() -> None:
     assert lasting(POD) == {"app": "one"}
+
+
+def test_a_namespace_without_its_own_label_is_called_by_calicos() -> None:
+    bare = endpoints(replace(cluster(), namespaces={"a": {"team": "x"}}))[0]
+    edits = additions(calico("b", "p"), "ingress", flow("a/one", "b/one").flow, Peer("", bare), "Allow", None)
+    assert next(edits).policy.spec["ingress"][0]["source"] == {"namespaceSelector": "projectcalico.org/name == 'a'"}
 
 
 def test_rules_for_addresses_and_protocols() -> None:
