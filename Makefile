@@ -8,7 +8,7 @@ CLUSTER_PACKAGES := etcd-server openssl
 # The installed package maps calico_debug to core/, agent/ and cli/; linters want one plain tree.
 TREE := build/tree
 
-.PHONY: setup demo test test-kernel test-cluster test-prometheus bench lint format clean
+.PHONY: setup demo test test-kernel test-cluster test-prometheus bench pictures lint format clean
 
 setup: $(VENV)/.complete
 
@@ -35,6 +35,11 @@ test-cluster: setup
 test-prometheus: setup
 	@tests/tools/install_system_packages.sh prometheus
 	@$(BIN)/python -m pytest tests/daemonset
+
+pictures: setup
+	@tests/tools/install_system_packages.sh prometheus
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.9'
+	@$(BIN)/python -m tests.daemonset.pictures
 
 bench: setup
 	@$(BIN)/python -m tests.bench

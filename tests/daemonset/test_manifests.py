@@ -46,6 +46,10 @@ def built(folder: Path) -> list[dict[str, Any]]:
     for name in made["resources"]:
         path = (folder / name).resolve()
         found += built(path) if path.is_dir() else documents(path)
+    for entry in made.get("configMapGenerator", ()):
+        data = {Path(name).name: (folder / name).read_text(encoding="utf-8") for name in entry["files"]}
+        about = {"name": entry["name"], "labels": entry["options"]["labels"]}
+        found.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": data})
     for entry in made.get("patches", ()):
         for patch in documents(folder / entry["path"]):
             position = next(
