@@ -28,14 +28,17 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 def merged(base: Any, patch: Any) -> Any:
-    """A strategic merge as far as these patches use it: lists of things with a name by name, null takes away."""
+    """A strategic merge as far as these patches use it: lists of things with a name by name, those of the patch
+    first; null takes away.
+    """
     if isinstance(base, dict) and isinstance(patch, dict):
         found = {key: merged(base[key], patch[key]) if key in patch else base[key] for key in base}
         found |= {key: value for key, value in patch.items() if key not in base}
         return {key: value for key, value in found.items() if value is not None}
     if isinstance(base, list) and patch and isinstance(patch[0], dict) and "name" in patch[0]:
         by_name = {one["name"]: one for one in base}
-        return list(({**by_name} | {one["name"]: merged(by_name.get(one["name"], {}), one) for one in patch}).values())
+        patched = {one["name"]: merged(by_name.pop(one["name"], {}), one) for one in patch}
+        return [*patched.values(), *by_name.values()]
     return patch
 
 
