@@ -6,22 +6,26 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from calico_debug.agent.application import Application
+from calico_debug.agent.authorised import Authorised
 from calico_debug.agent.cluster import LiveCluster, UnusableCluster
 from calico_debug.agent.collector import Collector
-from calico_debug.agent.evidence import LiveSource
+from calico_debug.agent.evidence import LiveNode, LiveSource
+from calico_debug.agent.gate import open_gate
 from calico_debug.agent.guard import GuardedSource
 from calico_debug.agent.kubeconfig import find_access
 from calico_debug.agent.routes import Work, routes
-from calico_debug.agent.server import Listeners
+from calico_debug.agent.server import THREADS, Listeners
 from calico_debug.errors import CalicoDebugError
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from calico_debug.agent.cluster import ClusterReader
+    from calico_debug.agent.gate import Gate
     from calico_debug.agent.routing import Request
     from calico_debug.agent.settings import Settings
     from calico_debug.evidence.source import EvidenceSource
@@ -31,6 +35,8 @@ log = logging.getLogger("calico_debug.agent")
 METRICS_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 """What the listener for Prometheus and the kubelet answers; evidence is not for them."""
 METRICS_THREADS = 2
+PROBES = frozenset({"/healthz", "/readyz"})
+"""What the kubelet asks for, which sends no token."""
 READY_SECONDS = 5.0
 """How long an answer about readiness holds."""
 
@@ -93,20 +99,29 @@ def work_on(open_source: Callable[[], EvidenceSource], collector: Collector) -> 
     return Work(source, collector.page, collector.listed, Readiness(open_source))
 
 
-def open_listeners(listeners: Listeners, settings: Settings, work: Work) -> None:
-    """Open every listener of the settings. Raises `EvidenceError`."""
+def open_listeners(listeners: Listeners, settings: Settings, work: Work, gate: Gate | None = None) -> None:
+    """Open every listener of the settings; ``gate`` is needed when some are checked. Raises `EvidenceError`."""
     table = routes(work)
     application = Application(table)
     if settings.socket:
         listeners.unix(settings.socket, application)
         log.info("listening on %s", settings.socket)
-    if settings.listen is not None:
-        port = listeners.tcp(settings.listen, application)
-        log.info("listening on %s port %d", settings.listen.host, port)
-    if settings.metrics is not None:
-        for_metrics = Application([route for route in table if route.path in METRICS_PATHS])
-        port = listeners.tcp(settings.metrics, for_metrics, METRICS_THREADS)
-        log.info("metrics on %s port %d", settings.metrics.host, port)
+    for_metrics = Application([route for route in table if route.path in METRICS_PATHS])
+    for name, address, served, threads in (
+        ("listening", settings.listen, application, THREADS),
+        ("metrics", settings.metrics, for_metrics, METRICS_THREADS),
+    ):
+        if address is None:
+            continue
+        if address in settings.checked:
+            assert gate is not None
+            unchecked = PROBES if served is for_metrics else ()
+            port = listeners.tcp(address, Authorised(served, gate.reviewer, unchecked), threads, gate.certificate)
+        else:
+            port = listeners.tcp(address, served, threads)
+        log.info("%s on %s port %d", name, address.host, port)
+        if address is settings.listen and gate is not None:
+            gate.publish(replace(address, port=port))
 
 
 def serve(settings: Settings, node: str = "") -> None:
@@ -124,11 +139,15 @@ def serve(settings: Settings, node: str = "") -> None:
         log.info("%s: stopping", signal.Signals(number).name)
         listeners.stop()
 
+    gate: Gate | None = None
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        open_listeners(listeners, settings, work_on(open_source, collector))
+        gate = open_gate(settings, LiveNode(node).name) if settings.checked else None
+        open_listeners(listeners, settings, work_on(open_source, collector), gate)
         listeners.run()
     finally:
         listeners.close()
+        if gate is not None:
+            gate.close()
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -42,7 +42,8 @@ def test_metrics_are_apart_from_evidence(tmp_path: Path) -> None:
 
     listeners.tcp = remember  # type: ignore[method-assign]
     anywhere = Address("127.0.0.1", 0)
-    open_listeners(listeners, Settings(str(tmp_path / "a.sock"), anywhere, anywhere), recorded_work())
+    settings = Settings(str(tmp_path / "a.sock"), anywhere, anywhere, insecure_loopback=True)
+    open_listeners(listeners, settings, recorded_work())
     thread = threading.Thread(target=listeners.run)
     thread.start()
     try:
