@@ -12,6 +12,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+NO_OTHER_USE = dict.fromkeys(
+    (
+        *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+        *("key_agreement", "encipher_only", "decipher_only"),
+    ),
+    False,
+)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -30,6 +38,7 @@ class Authority:
         made = self._builder(self._name, self._key.public_key()).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
+        made = made.add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **NO_OTHER_USE), critical=True)
         self.path = str(folder / f"{name}.pem")
         (folder / f"{name}.pem").write_bytes(
             made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from calico_debug.agent import run
+from calico_debug.agent.certificate import OwnCertificate
 from calico_debug.agent.collector import Collector
+from calico_debug.agent.gate import Gate
+from calico_debug.agent.reviews import Reviewer
 from calico_debug.agent.routing import Request
-from calico_debug.agent.run import METRICS_PATHS, Readiness, open_listeners, work_on
+from calico_debug.agent.run import METRICS_PATHS, PROBES, Readiness, open_listeners, work_on
 from calico_debug.agent.server import Listeners
 from calico_debug.agent.settings import Address, Settings
+from calico_debug.cli.agent_client import AgentClient, Trust
 from calico_debug.errors import EvidenceError
+from tests.agent.reviewing import Reviews, token
 from tests.agent.serving import SECONDS, Agent
 from tests.evidence.memory import MemoryNode, MemorySource
 from tests.recordings import recordings
@@ -52,6 +57,37 @@ def test_metrics_are_apart_from_evidence(tmp_path: Path) -> None:
         assert metrics.ask("/v1/nodes")[0] == 404
         for path in METRICS_PATHS:
             assert metrics.ask(path)[0] == everything.ask(path)[0] == 200
+    finally:
+        listeners.stop()
+        thread.join(SECONDS)
+
+
+def test_metrics_behind_the_gate_leave_probes_open(tmp_path: Path) -> None:
+    scraping = token("scraper")
+    reviews = Reviews({scraping: "scraper"}, {("scraper", "get", "/metrics")})
+    certificate = OwnCertificate(["127.0.0.1"])
+    gate = Gate(certificate, Reviewer(lambda: reviews), "n1", lambda _: pytest.fail("metrics are not published"))
+    listeners = Listeners()
+    opened, ports = listeners.tcp, []
+
+    def remember(*arguments: object) -> int:
+        ports.append(opened(*arguments))  # type: ignore[arg-type]
+        return ports[-1]
+
+    listeners.tcp = remember  # type: ignore[method-assign, assignment]
+    settings = Settings(str(tmp_path / "a.sock"), None, Address("127.0.0.1", 0), metrics_auth=True)
+    open_listeners(listeners, settings, recorded_work(), gate)
+    thread = threading.Thread(target=listeners.run)
+    thread.start()
+    try:
+        place, trust = f"https://127.0.0.1:{ports[0]}", Trust(pem=certificate.pem())
+        scraper = AgentClient(place, trust=trust, token=lambda: scraping)
+        assert scraper.ask("/metrics").startswith(b"#")
+        nobody = AgentClient(place, trust=trust)
+        for path in PROBES:
+            assert nobody.ask(path) == b"ok\n"
+        with pytest.raises(EvidenceError, match="no token"):
+            nobody.ask("/metrics")
     finally:
         listeners.stop()
         thread.join(SECONDS)
