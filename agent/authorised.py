@@ -30,7 +30,7 @@ class Authorised:
         method, path = environment["REQUEST_METHOD"], path_of(environment)
         if path not in self._unchecked:
             try:
-                self._reviewer.check(token_of(environment), method, path)
+                self._reviewer.check(token_of(environment), method, path, environment.get("REMOTE_ADDR", ""))
             except DeniedError as denied:
                 refusal = failure(denied.status, denied.reason, str(denied))
                 more = [("WWW-Authenticate", "Bearer")] if denied.status == 401 else []

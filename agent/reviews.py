@@ -30,6 +30,10 @@ REVIEWS = 4
 """Questions to the API server at once."""
 WAIT_SECONDS = 5.0
 """How long a request waits for its turn to be reviewed."""
+REFUSALS = 20
+"""Tokens of one address that the API server may refuse before further ones are not shown to it."""
+REFUSED_SECONDS = 60.0
+"""How long then; tokens that it has accepted are not affected."""
 LARGEST_TOKEN = 8 << 10
 LEEWAY_SECONDS = 60.0
 """How far this node's clock may be off before a token counts as expired without asking."""
@@ -108,12 +112,15 @@ class Reviewer:
         self._open = open_server
         self._server: Server | None = None
         self._audience = audience
-        self._callers, self._rights = Memory(clock), Memory(clock)
+        self._callers, self._rights, self._refusals = Memory(clock), Memory(clock), Memory(clock)
         self._turns = BoundedSemaphore(REVIEWS)
 
-    def check(self, token: str, method: str, path: str) -> Caller:
-        """The caller, when it may ask for this path with this method. Raises `DeniedError`."""
-        caller = self._caller(token)
+    def check(self, token: str, method: str, path: str, address: str = "") -> Caller:
+        """The caller, when it may ask for this path with this method. Raises `DeniedError`.
+
+        ``address`` is where the request comes from: whoever tries tokens is not let through to the API server for ever.
+        """
+        caller = self._caller(token, address)
         verb, asked = method.lower(), path if path == METRICS else PREFIX + path
         if not self._allowed(caller, verb, asked):
             raise DeniedError(
@@ -124,12 +131,22 @@ class Reviewer:
             )
         return caller
 
-    def _caller(self, token: str) -> Caller:
+    def _caller(self, token: str, address: str) -> Caller:
         expires = claims(token, self._audience, time.time())
         key = hashlib.sha256(token.encode()).digest()
         found = self._callers.get(key)
         if found is None:
+            refusals = self._refusals.get(address) or 0
+            if refusals >= REFUSALS:
+                raise DeniedError(
+                    401,
+                    "unauthenticated",
+                    f"{REFUSALS} tokens that came from {address} were refused: no other one is looked at for "
+                    f"{REFUSED_SECONDS:g} s",
+                )
             found = self._review(token, expires)
+            if isinstance(found, str):
+                self._refusals.put(address, refusals + 1, REFUSED_SECONDS)
             seconds = DENIED_SECONDS if isinstance(found, str) else min(ALLOWED_SECONDS, expires - time.time())
             self._callers.put(key, found, seconds)
         if isinstance(found, str):

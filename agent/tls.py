@@ -33,7 +33,7 @@ class TlsFront:
     """Ends TLS for one listener."""
 
     def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
-        """``context`` is asked for every connection, so that certificates may change. Raises nothing."""
+        """``context`` is asked for every connection, so that certificates may change."""
         self._context = context
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,6 +97,11 @@ class TlsFront:
             connection.close()
             inner.close()
             return
+        except asyncio.CancelledError:
+            connection.close()
+            inner.close()
+            raise
+        transport.set_write_buffer_limits(PIECE)
         outer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
         answers, requests = await asyncio.open_connection(sock=inner, limit=PIECE)
         moves = [asyncio.ensure_future(_move(reader, requests)), asyncio.ensure_future(_move(answers, outer))]

@@ -14,6 +14,8 @@ from calico_debug.agent.reviews import (
     ALLOWED_SECONDS,
     AUDIENCE,
     DENIED_SECONDS,
+    REFUSALS,
+    REFUSED_SECONDS,
     TOKEN_REVIEWS,
     DeniedError,
     Reviewer,
@@ -170,7 +172,8 @@ def test_only_so_much_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     server = allowing()
     checks = reviewer(server)
     for number in range(30):
-        denied(checks, token(f"forged {number}"))
+        with pytest.raises(DeniedError):
+            checks.check(token(f"forged {number}"), "POST", PATH, f"10.0.0.{number}")
         checks.check(GOOD, "POST", PATH)
     assert len(checks._callers._held) == 10
     assert server.count(TOKEN_REVIEWS) == 31, "what is used often was forgotten"
@@ -208,6 +211,23 @@ def test_many_at_once_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> No
     for _ in range(reviews.REVIEWS):
         checks._turns.release()
     checks.check(GOOD, "POST", PATH)
+
+
+def test_who_tries_tokens_does_not_reach_the_api_server_for_ever() -> None:
+    server, clock = allowing(), Clock()
+    checks = reviewer(server, clock)
+    for number in range(REFUSALS + 30):
+        with pytest.raises(DeniedError) as caught:
+            checks.check(token(f"forged {number}"), "POST", PATH, "10.0.0.1")
+        assert caught.value.status == 401
+    assert server.count(TOKEN_REVIEWS) == REFUSALS
+    assert "came from 10.0.0.1 were refused" in str(caught.value)
+    checks.check(GOOD, "POST", PATH, "10.0.0.2")
+    checks.check(GOOD, "POST", PATH, "10.0.0.1")
+    clock.now += REFUSED_SECONDS + 1
+    with pytest.raises(DeniedError):
+        checks.check(token("forged again"), "POST", PATH, "10.0.0.1")
+    assert server.count(TOKEN_REVIEWS) == REFUSALS + 2
 
 
 def test_when_a_token_ends() -> None:
