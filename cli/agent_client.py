@@ -1,6 +1,6 @@
 """Requests to one agent (docs/agent.md): over its Unix socket, or over TLS with a verified certificate and a token.
 
-    client = AgentClient("https://10.0.0.7:9098", trust=Trust(pem=published.certificate), token=file_token(PATH))
+    client = AgentClient(published.url, trust=Trust(pem=published.certificate), token=file_token(PATH))
     client.json("/v1/nodes")
 
 An `AgentClient` keeps one connection open and belongs to one thread at a time.
@@ -44,11 +44,13 @@ Token = Callable[[], str]
 class Trust:
     """Whose certificates are believed: those of ``file`` (PEM), or of ``pem``, its text; of neither, the system's.
 
-    Every one of them may be an authority or the agent's own certificate. The agent's must be for the host of its URL.
+    Every one of them may be an authority or the agent's own certificate. The agent's must be for ``name``, when that is
+    given, else for the host of its URL; one that an agent made itself is for its node's name and address.
     """
 
     file: str | None = None
     pem: str | None = None
+    name: str | None = None
 
     def context(self) -> ssl.SSLContext:
         """For connections. Raises `UsageError`."""
@@ -205,6 +207,18 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+class _TlsConnection(http.client.HTTPSConnection):
+    """Asks for a certificate of another name than the host's: what a port was forwarded to."""
+
+    def __init__(self, host: str, port: int, trust: Trust) -> None:
+        self._trusted, self._name = trust.context(), trust.name or host
+        super().__init__(host, port, timeout=SECONDS, context=self._trusted)
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._trusted.wrap_socket(self.sock, server_hostname=self._name)
+
+
 def _connection(place: str, trust: Trust) -> http.client.HTTPConnection:
     forms = "the path of its socket, https://ADDR:PORT, or http://ADDR:PORT"
     if "://" not in place:
@@ -220,7 +234,7 @@ def _connection(place: str, trust: Trust) -> http.client.HTTPConnection:
     if not known or not url.hostname or not port or url.path not in ("", "/") or url.query or url.username:
         raise UsageError(f"--agent {place!r} is none: give {forms}")
     if url.scheme == "https":
-        return http.client.HTTPSConnection(url.hostname, port, timeout=SECONDS, context=trust.context())
+        return _TlsConnection(url.hostname, port, trust)
     return http.client.HTTPConnection(url.hostname, port, timeout=SECONDS)
 
 

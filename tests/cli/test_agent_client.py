@@ -83,6 +83,15 @@ def test_a_certificate_for_another_address(tmp_path: Path) -> None:
         nodes(place, Trust(pem=other.pem()))
 
 
+def test_a_name_instead_of_the_address(tmp_path: Path) -> None:
+    forwarded = OwnCertificate(["node1", "10.0.0.7"])
+    with agent(tmp_path, forwarded) as place:
+        assert nodes(place, Trust(pem=forwarded.pem(), name="node1")) == {"nodes": ["n1"]}
+        assert nodes(place, Trust(pem=forwarded.pem(), name="10.0.0.7")) == {"nodes": ["n1"]}
+        with pytest.raises(EvidenceError, match=r"cannot be trusted .*node2"):
+            nodes(place, Trust(pem=forwarded.pem(), name="node2"))
+
+
 def test_who_is_refused_is_told_what_to_do(tmp_path: Path) -> None:
     trust = Trust(pem=OWN.pem())
     with agent(tmp_path) as place:

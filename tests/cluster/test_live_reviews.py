@@ -20,10 +20,12 @@ from calico_debug.agent.cluster import LiveCluster
 from calico_debug.agent.kubeconfig import find_access
 from calico_debug.agent.publication import Owner, PublishedAgent, publish, published
 from calico_debug.agent.reviews import AUDIENCE, Reviewer
+from calico_debug.agent.token_request import request_token
 from calico_debug.cli.agent_client import AgentClient, Trust
-from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
+from calico_debug.errors import CalicoDebugError, EvidenceError, MissingEvidence, UsageError
 from tests.agent.serving import serving, work_over
 from tests.cluster.contents import ROLE, path_of
+from tests.cluster.server import ADMIN
 from tests.evidence.memory import MemoryNode, MemorySource
 
 if TYPE_CHECKING:
@@ -98,6 +100,16 @@ def test_with_the_role_and_without(server: Server, account: str, tmp_path: Path)
         with pytest.raises(EvidenceError, match="stranger may not get /calico-debug/v1/nodes: bind ClusterRole"):
             agent.ask(stranger)
         assert agent.ask(token(server, "calico-debug", namespace="calico-debug")) == {"nodes": ["n1"]}
+
+
+def test_a_token_by_token_request(server: Server, account: str, tmp_path: Path) -> None:
+    token(server, "friend")
+    grant(server, "friend", "calico-debug-client")
+    administrator = server.kubeconfig(tmp_path / "admin.yaml", ADMIN)
+    with door(tmp_path, account) as agent:
+        assert agent.ask(request_token(api(administrator), "default", "friend")) == {"nodes": ["n1"]}
+    with pytest.raises(MissingEvidence, match="grant create on serviceaccounts/token"):
+        request_token(api(account), "default", "friend")
 
 
 def test_a_role_for_one_path(server: Server, account: str, tmp_path: Path) -> None:
