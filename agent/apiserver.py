@@ -71,11 +71,12 @@ class ApiServer:
         pause: Callable[[float], None] = time.sleep,
         *,
         attempts: int = ATTEMPTS,
-        seconds: float = READ_SECONDS,
+        seconds: float | None = None,
     ) -> None:
         """Nothing is connected yet, but plugins for credentials run. Raises `EvidenceError`.
 
-        ``pause`` waits for some seconds; ``seconds`` are the longest silence, ``attempts`` how often is asked at most.
+        ``pause`` waits for some seconds; ``seconds`` are the longest silence, `READ_SECONDS` unless given;
+        ``attempts`` how often is asked at most.
         """
         try:
             from kubernetes.client.rest import RESTClientObject
@@ -85,7 +86,7 @@ class ApiServer:
             ) from error
         self._access = access
         self._pause = pause
-        self._attempts, self._seconds = attempts, seconds
+        self._attempts, self._seconds = attempts, READ_SECONDS if seconds is None else seconds
         self._configuration = _configuration(access)
         self._pool = RESTClientObject(self._configuration).pool_manager
 

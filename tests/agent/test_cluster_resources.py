@@ -20,7 +20,7 @@ def test_where_lists_are() -> None:
 
 
 def test_the_role_grants_what_is_read_and_no_more() -> None:
-    account, role, binding = yaml.safe_load_all(ROLE.read_text())
+    account, role, binding, *_ = yaml.safe_load_all(ROLE.read_text())
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"][0]["name"] == account["metadata"]["name"]
     granted: dict[str, set[str]] = {}
@@ -35,7 +35,11 @@ def test_the_role_grants_what_is_read_and_no_more() -> None:
     pseudo = {f"tier.{plural}" for plural in TIERED}
     assert granted.pop("projectcalico.org") == {*RESOURCES["projectcalico.org"], *pseudo}
     assert granted == {group: set(plurals) for group, plurals in RESOURCES.items() if group != "projectcalico.org"}
-    assert others == {("projectcalico.org", "tiers", "get")}
+    assert others == {
+        ("projectcalico.org", "tiers", "get"),
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create"),
+    }
     assert not [plural for plurals in RESOURCES.values() for plural in plurals if "secret" in plural]
 
 
