@@ -23,10 +23,11 @@ REVIEW_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Gate:
-    """``start`` makes the publisher of what it is given."""
+    """``start`` makes the publisher of what it is given. ``impatient`` lets nobody wait: for what probes ask."""
 
     certificate: Certificate
     reviewer: Reviewer
+    impatient: Reviewer
     node: str
     start: Callable[[Callable[[], PublishedAgent]], Publisher]
     _publishers: list[Publisher] = field(default_factory=list)
@@ -64,7 +65,8 @@ def open_gate(settings: Settings, node: str, variables: Mapping[str, str] = os.e
     def start(agent: Callable[[], PublishedAgent]) -> Publisher:
         return Publisher(server, own_namespace(variables), agent, owner(variables))
 
-    return Gate(certificate, Reviewer(server, settings.token_audience), node, start)
+    audience = settings.token_audience
+    return Gate(certificate, Reviewer(server, audience), Reviewer(server, audience, wait=0), node, start)
 
 
 def owner(variables: Mapping[str, str]) -> Owner | None:

@@ -106,13 +106,22 @@ class Reviewer:
     """Asks the API server. Whatever is not clearly allowed is denied."""
 
     def __init__(
-        self, open_server: Callable[[], Server], audience: str = AUDIENCE, clock: Callable[[], float] = time.monotonic
+        self,
+        open_server: Callable[[], Server],
+        audience: str = AUDIENCE,
+        clock: Callable[[], float] = time.monotonic,
+        wait: float = WAIT_SECONDS,
     ) -> None:
-        """``open_server`` is called when it is needed, and again after it raised `EvidenceError`."""
+        """``open_server`` is called when it is needed, and again after something went wrong.
+
+        ``wait`` is how many seconds a request waits when as many as are allowed are being checked.
+        """
         self._open = open_server
         self._server: Server | None = None
         self._audience = audience
-        self._callers, self._rights, self._refusals = Memory(clock), Memory(clock), Memory(clock)
+        self._wait = wait
+        self._callers, self._rights = Memory(clock), Memory(clock)
+        self._refusals, self._troubles = Memory(clock), Memory(clock)
         self._turns = BoundedSemaphore(REVIEWS)
 
     def check(self, token: str, method: str, path: str, address: str = "") -> Caller:
@@ -183,22 +192,25 @@ class Reviewer:
 
     def _ask(self, path: str, version: str, kind: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         """The status of a review. Raises `DeniedError` when there is none."""
-        if not self._turns.acquire(timeout=WAIT_SECONDS):
+        if (trouble := self._troubles.get(path)) is not None:
+            raise DeniedError(503, "unchecked", trouble)
+        if not self._turns.acquire(timeout=self._wait):
             raise DeniedError(503, "busy", "other callers are being checked: try again in a second")
         try:
             if self._server is None:
                 self._server = self._open()
             answer = self._server.send("POST", path, {"apiVersion": version, "kind": kind, "spec": spec})
-        except Refusal as error:
-            raise DeniedError(
-                503,
-                "unchecked",
-                f"the API server does not let this agent check callers ({error.status}: {error}): grant create on "
-                f"{path.rpartition('/')[2]}, as {ROLE} does",
-            ) from None
-        except EvidenceError as error:
+        except (Refusal, EvidenceError) as error:
             self._server = None
-            raise DeniedError(503, "unchecked", f"callers cannot be checked: {error}") from None
+            trouble = f"callers cannot be checked: {error}"
+            if isinstance(error, Refusal):
+                trouble = (
+                    f"the API server does not let this agent check callers ({error.status}: {error.message}): grant "
+                    f"create on {path.rpartition('/')[2]}, as {ROLE} does"
+                )
+            # A server that is away takes seconds to be found so: not by every caller, with a thread for each.
+            self._troubles.put(path, trouble, DENIED_SECONDS)
+            raise DeniedError(503, "unchecked", trouble) from None
         finally:
             self._turns.release()
         status = answer.get("status") if isinstance(answer, dict) else None

@@ -17,6 +17,7 @@ from calico_debug.agent.evidence import LiveNode, LiveSource
 from calico_debug.agent.gate import open_gate
 from calico_debug.agent.guard import GuardedSource
 from calico_debug.agent.kubeconfig import find_access
+from calico_debug.agent.reviews import REVIEWS
 from calico_debug.agent.routes import Work, routes
 from calico_debug.agent.server import THREADS, Listeners
 from calico_debug.errors import CalicoDebugError
@@ -113,12 +114,15 @@ def open_listeners(listeners: Listeners, settings: Settings, work: Work, gate: G
     ):
         if address is None:
             continue
-        if address in settings.checked:
-            assert gate is not None
-            unchecked = PROBES if served is for_metrics else ()
-            port = listeners.tcp(address, Authorised(served, gate.reviewer, unchecked), threads, gate.certificate)
-        else:
+        if address not in settings.checked:
             port = listeners.tcp(address, served, threads)
+        else:
+            assert gate is not None
+            door, more = Authorised(served, gate.reviewer), 0
+            if served is for_metrics:
+                # Whatever is being checked, threads are left for probes.
+                door, more = Authorised(served, gate.impatient, PROBES), REVIEWS
+            port = listeners.tcp(address, door, threads + more, gate.certificate)
         log.info("%s on %s port %d", name, address.host, port)
         if address is settings.listen and gate is not None:
             gate.publish(replace(address, port=port))

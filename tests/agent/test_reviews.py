@@ -187,6 +187,10 @@ def test_an_api_server_that_is_away_closes_the_door() -> None:
     assert (found.status, found.reason) == (503, "unchecked")
     assert "cannot reach https://10.96.0.1" in str(found)
     server.trouble = None
+    asked = len(server.asked)
+    assert denied(checks).status == 503
+    assert len(server.asked) == asked, "a server that is away is found so by every caller"
+    clock.now += DENIED_SECONDS + 1
     checks.check(GOOD, "POST", PATH)
     server.trouble = EvidenceError("away again")
     checks.check(GOOD, "POST", PATH)
@@ -202,9 +206,10 @@ def test_an_agent_without_the_right_to_ask_says_which() -> None:
     assert "grant create on tokenreviews, as ClusterRole calico-debug " in str(found)
 
 
-def test_many_at_once_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reviews, "WAIT_SECONDS", 0.01)
-    checks = reviewer(allowing())
+@pytest.mark.parametrize("wait", [0, 0.01])
+def test_many_at_once_wait_for_their_turn(wait: float) -> None:
+    server = allowing()
+    checks = Reviewer(lambda: server, wait=wait)
     for _ in range(reviews.REVIEWS):
         assert checks._turns.acquire(blocking=False)
     assert (denied(checks).status, denied(checks).reason) == (503, "busy")
