@@ -38,6 +38,9 @@ LARGEST_TOKEN = 8 << 10
 LEEWAY_SECONDS = 60.0
 """How far this node's clock may be off before a token counts as expired without asking."""
 
+OF_ALL = frozenset({403, 429, 500, 502, 503, 504})
+"""Statuses of the API server that are not about the one question."""
+
 PREFIX = "/calico-debug"
 """Stands before an agent's path in rules (nonResourceURLs), so that they can mean nothing else."""
 METRICS = "/metrics"
@@ -208,8 +211,10 @@ class Reviewer:
                     f"the API server does not let this agent check callers ({error.status}: {error.message}): grant "
                     f"create on {path.rpartition('/')[2]}, as {ROLE} does"
                 )
-            # A server that is away takes seconds to be found so: not by every caller, with a thread for each.
-            self._troubles.put(path, trouble, DENIED_SECONDS)
+            # A server that is away takes seconds to be found so: not by every caller, with a thread for each. What it
+            # says of one caller's question alone is nothing to others.
+            if not isinstance(error, Refusal) or error.status in OF_ALL:
+                self._troubles.put(path, trouble, DENIED_SECONDS)
             raise DeniedError(503, "unchecked", trouble) from None
         finally:
             self._turns.release()

@@ -198,6 +198,15 @@ def test_an_api_server_that_is_away_closes_the_door() -> None:
     assert denied(checks).status == 503
 
 
+def test_a_question_that_the_api_server_does_not_understand_is_no_trouble_for_others() -> None:
+    server = allowing()
+    checks = reviewer(server)
+    server.trouble = Refusal(422, "invalid")
+    assert denied(checks, token("odd")).status == 503
+    server.trouble = None
+    checks.check(GOOD, "POST", PATH)
+
+
 def test_an_agent_without_the_right_to_ask_says_which() -> None:
     server = allowing()
     server.trouble = Refusal(403, "forbidden")
