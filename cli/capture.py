@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from calico_debug import __version__
+from calico_debug.cli.archive import new_file
 from calico_debug.cli.environment import Environment, Place, WatchQuestion
 from calico_debug.cli.errors import PROGRAM, one_line, warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.observe import MOST_PACKETS, MOST_SECONDS, asked_flow, flow_options, interruptible, place_options
 from calico_debug.cli.render import pcapng
 from calico_debug.cli.render.terminal import PLAIN, safe
-from calico_debug.errors import CalicoDebugError, UsageError
 from calico_debug.model.packet_event import DROPPED, SENT
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def capture(
     watch = environment.open_watch(Place(None, **place), environment.platform, question)
     with ExitStack() as stack:
         stack.enter_context(watch)
-        file = stack.enter_context(_created(path))
+        file = stack.enter_context(new_file(path, "--write"))
         warn(environment.stderr, watch.notes)
         told = len(watch.notes)
         environment.stderr.write(f"{one_line(f'capturing on {watch.places.node}: {watch.subject}')}\n")
@@ -109,16 +108,6 @@ def capture(
         writer.finish(environment, path, drops)
         warn(environment.stderr, watch.notes[told:])
     return ExitCode.INTERRUPTED if interrupted else ExitCode.ANSWERED
-
-
-def _created(path: str) -> BinaryIO:
-    """The file, made anew and for its owner alone: packets may hold secrets. Raises `UsageError`."""
-    try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-    except FileExistsError:
-        raise UsageError(f"{path} is there already: name another file with --write, or remove it") from None
-    except OSError as error:
-        raise CalicoDebugError(f"{path} cannot be made: {error.strerror}; name another file with --write") from None
 
 
 class _Writer:

@@ -27,6 +27,13 @@ def document(report: Report) -> Mapping[str, Any]:
         "kind": KIND,
         "nodes": list(report.nodes),
         "counts": {severity: report.count(severity) for severity in SEVERITIES},
+        **findings_document(report),
+    }
+
+
+def findings_document(report: Report) -> Mapping[str, Any]:
+    """What was found, and what could not be looked at."""
+    return {
         "findings": [
             {
                 "code": one.code,
@@ -50,6 +57,14 @@ def text(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
+    yield from findings_lines(report)
+    counts = [_counted(report.count(severity), _WORDS[severity]) for severity in SEVERITIES]
+    gaps = f"; {_counted(len(report.unseen), 'thing')} not checked" if report.unseen else ""
+    yield f"{_counted(len(report.nodes), 'node')}: {', '.join(counts)}{gaps}"
+
+
+def findings_lines(report: Report) -> Iterator[str]:
+    """A block for each kind of finding, and one for what could not be looked at."""
     for (severity, code), group in groupby(report.findings, key=lambda one: (one.severity, one.code)):
         findings = list(group)
         yield f"{severity.upper().ljust(len(_INDENT))}{code}: {findings[0].entry.meaning}"
@@ -64,9 +79,6 @@ def _lines(report: Report) -> Iterator[str]:
         for unseen in report.unseen:
             yield f"{_INDENT}{unseen.check}{f' of {unseen.node}' if unseen.node else ''}: {unseen.why}"
         yield ""
-    counts = [_counted(report.count(severity), _WORDS[severity]) for severity in SEVERITIES]
-    gaps = f"; {_counted(len(report.unseen), 'thing')} not checked" if report.unseen else ""
-    yield f"{_counted(len(report.nodes), 'node')}: {', '.join(counts)}{gaps}"
 
 
 def _counted(number: int, word: str) -> str:
