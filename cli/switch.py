@@ -12,10 +12,11 @@ import click
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import describe, warn
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.nodes import FORMATS
+from calico_debug.cli.nodes import FORMATS, open_nodes, place_options
 from calico_debug.cli.options import checked_place, cluster_options
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
+from calico_debug.state.dataplane import EBPF, IPTABLES, NFTABLES
 
 if TYPE_CHECKING:
     from calico_debug.explain.engine import Engine
@@ -30,6 +31,19 @@ HELP = """Change the dataplane, and know what that changes.
       calico-debug switch check --to ebpf
       calico-debug switch record -f before.json
       calico-debug switch compare before.json
+    """
+
+CHECK_KIND = "SwitchCheck"
+TARGETS = (EBPF, NFTABLES, IPTABLES)
+
+CHECK_HELP = """Look at cluster and nodes before a switch, and say what is missing or means something else there.
+
+    The form is that of doctor: what was seen, what it means, what to do, and what could not be looked at.
+
+    \b
+    Examples:
+      calico-debug switch check --to ebpf
+      calico-debug switch check --to iptables --bundle recording.tar.gz -o json
     """
 
 RECORD_HELP = """Write down the flows that exist, and what becomes of each.
@@ -83,6 +97,20 @@ def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+@switch.command(short_help="Say what to look after before a switch.", help=CHECK_HELP)
+@click.option("--to", "target", type=click.Choice(TARGETS), required=True, help="The dataplane to switch to.")
+@place_options
+@click.pass_obj
+def check(environment: Environment, /, target: str, output: str, **place: str | None) -> int:
+    """Look before."""
+    from calico_debug.cli.render.doctor import renderers
+    from calico_debug.switch.check import check_switch
+
+    source, nodes = open_nodes(environment, place)
+    environment.stdout.write(renderers(CHECK_KIND)[output](check_switch(source, nodes, target)))
+    return ExitCode.ANSWERED
 
 
 @switch.command(short_help="Write down the flows that exist.", help=RECORD_HELP)

@@ -20,11 +20,11 @@ _SHOWN = 10
 """Findings of one code and severity that text shows; JSON has all."""
 
 
-def document(report: Report) -> Mapping[str, Any]:
+def document(report: Report, kind: str = KIND) -> Mapping[str, Any]:
     """The report for machines (docs/doctor.md)."""
     return {
         "apiVersion": API_VERSION,
-        "kind": KIND,
+        "kind": kind,
         "nodes": list(report.nodes),
         "counts": {severity: report.count(severity) for severity in SEVERITIES},
         **findings_document(report),
@@ -85,9 +85,14 @@ def _counted(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-RENDERERS: Mapping[str, Callable[[Report], str]] = {
-    "text": text,
-    "json": lambda report: json.dump(document(report)),
-    "yaml": lambda report: yaml.dump(document(report)),
-}
-"""By ``-o``."""
+def renderers(kind: str) -> Mapping[str, Callable[[Report], str]]:
+    """By ``-o``, for a report of that kind."""
+    return {
+        "text": text,
+        "json": lambda report: json.dump(document(report, kind)),
+        "yaml": lambda report: yaml.dump(document(report, kind)),
+    }
+
+
+RENDERERS = renderers(KIND)
+"""The doctor's, by ``-o``."""

@@ -31,7 +31,7 @@ def cause_of(question: Question, before: Answer, after: Answer) -> str:
     if _to_itself(question, before) or _to_itself(question, after):
         return TO_ITSELF
     old, new = _sources(before), _sources(after)
-    if old and new and old != new:
+    if old and new and old.keys() != new.keys():
         return f"policy at the far end sees {_shown(new)} as the source, and saw {_shown(old)}{_by(before, after)}"
     return ""
 

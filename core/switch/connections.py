@@ -50,7 +50,7 @@ def fates(
         try:
             own |= _own(state, engine, now)
             if after[name].dataplane == EBPF:
-                linux |= _linux(state)
+                linux |= linux_connections(state)
         except EvidenceError:
             unread.add(name)
     return tuple(Fate(one, _status(one, own, linux, after.keys() - unread)) for one in connections)
@@ -73,7 +73,11 @@ def _own(state: NodeState, engine: Engine, now: int | None) -> set[Key]:
     return found
 
 
-def _linux(state: NodeState) -> set[Key]:
+def linux_connections(state: NodeState) -> set[Key]:
+    """What Linux's own conntrack of a node has open: the client with what it asked for, and with who answers.
+
+    Raises `EvidenceError`.
+    """
     return {
         (one.original.protocol, _end(one.original.source, one.original.source_port), end)
         for family in FAMILIES
