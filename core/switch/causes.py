@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from calico_debug.switch.model import Answer, Question, Way
 
 NO_ENDPOINTS = (
-    "the service has no endpoints: eBPF refuses before policy is asked; with netfilter policy and kube-proxy share a "
-    "hook, and the first of them answers"
+    "the service has no endpoints that may be used: eBPF refuses before policy is asked; kube-proxy and policy share "
+    "hooks, and the first of them decides"
 )
-BOTH_WITHOUT = "both find no endpoint that they may use; one of them refuses, the other drops in silence"
-ONE_WITHOUT = "one finds an endpoint that it may use and the other none: the service's traffic policy is Local"
+BOTH_WITHOUT = "both find no endpoint that may be used; one of them refuses, the other drops in silence"
+ONE_WITHOUT = "one finds an endpoint that may be used and the other none: the service's traffic policy is Local"
 TO_ITSELF = (
     "the pod reaches itself through a service: with netfilter its ingress policy is asked about the node's address, "
     "eBPF asks nothing"
@@ -27,7 +27,8 @@ def cause_of(question: Question, before: Answer, after: Answer) -> str:
     if all(without):
         return BOTH_WITHOUT
     if any(without):
-        return ONE_WITHOUT if "allowed" in (before.verdict, after.verdict) else NO_ENDPOINTS
+        translated = any(way.verdict == "allowed" and way.backend for one in (before, after) for way in one.ways)
+        return ONE_WITHOUT if translated else NO_ENDPOINTS
     if _to_itself(question, before) or _to_itself(question, after):
         return TO_ITSELF
     old, new = _sources(before), _sources(after)

@@ -90,7 +90,7 @@ def compare(record: Record, engine: Engine, now: int | None = None) -> SwitchRep
     """Ask about every flow of the record again. ``now`` as in `open_connections`."""
     asker = Asker(engine)
     flows = sorted((_compare(flow, asker) for flow in record.flows), key=lambda one: RESULTS.index(one.result))
-    after = {name: describe(state) for name, state in engine.states.items()}
+    after = {node.name: node for node in describe(engine)}
     before = {node.name: node for node in record.nodes}
     nodes = tuple(NodeChange(name, before.get(name), after.get(name)) for name in sorted({*before, *after}))
     notes = [f"not in the record: {one}" for one in record.left_out]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from calico_debug.doctor.model import ClusterView
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.live_connections import Tally, open_connections
 from calico_debug.state.dataplane import EBPF
@@ -44,26 +45,32 @@ def make_record(engine: Engine, asked: Sequence[Question] = (), now: int | None 
     if len(live) > MOST_CONNECTIONS:
         left_out.append(f"{len(live) - MOST_CONNECTIONS} connections: a record lists {MOST_CONNECTIONS} at most")
     flows = tuple(RecordedFlow(question, asker.answer(question)) for question in chosen)
-    nodes = tuple(describe(state) for state in engine.states.values())
     connections = tuple(_connection(one) for one in live[:MOST_CONNECTIONS])
-    return Record(engine.source.origin, nodes, flows, connections, (*left_out, *engine.cluster.problems))
+    return Record(engine.source.origin, describe(engine), flows, connections, (*left_out, *engine.cluster.problems))
 
 
-def describe(state: NodeState) -> RecordedNode:
-    """What a node runs."""
+def describe(engine: Engine) -> tuple[RecordedNode, ...]:
+    """What each node runs. Nothing raises for evidence that is missing."""
+    view = ClusterView(engine.source, engine.cluster)
+    return tuple(_describe(state, view) for state in engine.states.values())
+
+
+def _describe(state: NodeState, view: ClusterView) -> RecordedNode:
     try:
         dataplane = state.dataplane
-        dsr = _is_dsr(state) if dataplane == EBPF else None
+        dsr = _is_dsr(state, view) if dataplane == EBPF else None
     except EvidenceError as error:
         return RecordedNode(state.name, "", state.taken_at, problem=str(error))
     problem = "" if dataplane else "no dataplane of Calico is on it"
     return RecordedNode(state.name, dataplane, state.taken_at, dsr, problem)
 
 
-def _is_dsr(state: NodeState) -> bool | None:
-    """Whether the loaded programs return straight to the client, as the environment of Felix has it."""
-    mode = state.felix.get("FELIX_BPFEXTERNALSERVICEMODE")
-    return None if mode is None else mode.strip().lower() == "dsr"
+def _is_dsr(state: NodeState, view: ClusterView) -> bool | None:
+    """BPFExternalServiceMode, which is Tunnel where nobody sets it; None when settings are not in evidence."""
+    mode = state.felix.get("FELIX_BPFEXTERNALSERVICEMODE") or view.felix_setting("bpfExternalServiceMode", state.name)
+    if mode is None:
+        return False if view.has("felixconfigurations") else None
+    return mode.strip().lower() == "dsr"
 
 
 def _live(engine: Engine, left_out: list[str], now: int | None) -> Sequence[LiveConnection]:
