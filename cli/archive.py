@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
-from calico_debug.errors import CalicoDebugError, UsageError
+from calico_debug.errors import CalicoDebugError
 from calico_debug.record.recorder import LimitError, Sink, Written
 
 if TYPE_CHECKING:
@@ -57,20 +57,6 @@ def new_bundle(target: Path) -> Iterator[Sink]:
         raise PlaceError(
             f"cannot write bundle {target}{what}: {error.strerror or error}; name another place with -f"
         ) from error
-
-
-def new_file(path: str, option: str) -> BinaryIO:
-    """A file made anew and for its owner alone: what is written may hold secrets. ``option`` is the one that named it.
-
-    Raises `CalicoDebugError`.
-    """
-    try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-    except FileExistsError:
-        raise UsageError(f"{path} is there already: name another file with {option}, or remove it") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise CalicoDebugError(f"{path} cannot be made: {reason}; name another file with {option}") from None
 
 
 class _TarSink:

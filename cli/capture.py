@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from calico_debug import __version__
-from calico_debug.cli.archive import new_file
 from calico_debug.cli.environment import Environment, Place, WatchQuestion
 from calico_debug.cli.errors import PROGRAM, one_line, warn
 from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.files import new_file
 from calico_debug.cli.observe import MOST_PACKETS, MOST_SECONDS, asked_flow, flow_options, interruptible, place_options
 from calico_debug.cli.render import pcapng
 from calico_debug.cli.render.terminal import PLAIN, safe

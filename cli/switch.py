@@ -16,7 +16,6 @@ from calico_debug.cli.nodes import FORMATS, open_nodes, place_options
 from calico_debug.cli.options import checked_place, cluster_options
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
-from calico_debug.state.dataplane import EBPF, IPTABLES, NFTABLES
 
 if TYPE_CHECKING:
     from calico_debug.explain.engine import Engine
@@ -34,7 +33,8 @@ HELP = """Change the dataplane, and know what that changes.
     """
 
 CHECK_KIND = "SwitchCheck"
-TARGETS = (EBPF, NFTABLES, IPTABLES)
+TARGETS = ("ebpf", "nftables", "iptables")
+"""Those of `calico_debug.switch.check`, which help does without; a test compares."""
 
 CHECK_HELP = """Look at cluster and nodes before a switch, and say what is missing or means something else there.
 
@@ -122,7 +122,7 @@ def check(environment: Environment, /, target: str, output: str, **place: str | 
 @click.pass_obj
 def record(environment: Environment, /, file: str | None, flows: str | None, **place: str | None) -> int:
     """Record."""
-    from calico_debug.cli.archive import new_file
+    from calico_debug.cli.files import new_file
     from calico_debug.cli.render import json
     from calico_debug.switch.document import to_document
 

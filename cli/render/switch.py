@@ -25,6 +25,9 @@ _INDENT = " " * 9
 _SHOWN = 10
 """Flows of one kind that text shows where nothing differs but the source address; JSON has all."""
 
+_BLOCKS = 50
+"""Flows that differ, and those that are not settled, that text shows; JSON has all."""
+
 _SOURCES: Mapping[str, str] = {
     "preserved": "the far end sees the client's own address now, and did not before",
     "rewritten": "the far end no longer sees the client's own address",
@@ -103,9 +106,12 @@ def text(report: SwitchReport) -> str:
 def _lines(report: SwitchReport) -> Iterator[str]:
     yield from (_node_line(node) for node in report.nodes)
     yield ""
-    for one in report.flows:
-        if one.result != "same":
+    for result in RESULTS:
+        found = [one for one in report.flows if one.result == result != "same"]
+        for one in found[:_BLOCKS]:
             yield from _block(one)
+        if len(found) > _BLOCKS:
+            yield from (f"{result.upper().ljust(len(_INDENT) + 4)}{len(found) - _BLOCKS} more, which -o json lists", "")
     yield from _source_lines(report.flows)
     yield from _connection_lines(report)
     yield from findings_lines(report.leftovers)

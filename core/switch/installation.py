@@ -81,9 +81,12 @@ def check_api_server(cluster: ClusterView) -> Iterator[Observation]:
             yield Symptom("api-server-twice", "error", f"the ConfigMap is in {here[0]}, bpfNetworkBootstrap is Enabled")
         return
     if not here:
-        where = f"it is in {', '.join(sorted(maps))}, and read in " if maps else "there is none in "
-        code = "api-server-address" if maps else "api-server-missing"
-        yield Symptom(code, "error", f"ConfigMap kubernetes-services-endpoint: {where}{' or '.join(places)}")
+        read = f"read in {' or '.join(places)}"
+        if maps:
+            where = f"it is in {', '.join(sorted(maps))}, and {read}"
+            yield Symptom("api-server-address", "error", f"ConfigMap kubernetes-services-endpoint: {where}")
+        else:
+            yield Symptom("api-server-missing", "error", f"there is no ConfigMap kubernetes-services-endpoint ({read})")
         return
     yield from _judge_address(cluster, here[0], maps[here[0]])
 

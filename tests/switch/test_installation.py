@@ -45,7 +45,7 @@ def felix(**settings: object) -> list[dict[str, Any]]:
         (endpoint(""), {}, "api-server-address", "names host 'none' and port '6443'"),
         (endpoint(port="https"), {}, "api-server-address", "and port 'https'"),
         (endpoint(namespace="kube-system"), {}, "api-server-address", "it is in kube-system, and read in tigera-op"),
-        ([], {}, "api-server-missing", "there is none in tigera-operator"),
+        ([], {}, "api-server-missing", "there is no ConfigMap kubernetes-services-endpoint (read in tigera"),
         ([], {"bpfNetworkBootstrap": "Enabled"}, "", ""),
         (endpoint(), {"bpfNetworkBootstrap": "Enabled"}, "api-server-twice", "the ConfigMap is in tigera-operator"),
     ],
