@@ -34,9 +34,10 @@ REQUIREMENTS: Mapping[str, Entry] = {
         "open connections that are not TCP: the next packet of each meets policy, and translation, as a new one",
         "nothing, where policy allows them as new and peers do not mind another backend",
     ),
-    "connections-cut": Entry(
-        "open connections that Linux's conntrack does not know, since eBPF carried them: those through a service's "
-        "address break, others are picked up in the middle and meet policy as new, whichever way the next packet goes",
+    "connections-at-risk": Entry(
+        "open TCP connections that Linux's conntrack does not know as they are, since eBPF carries them: it picks them "
+        "up in the middle, as new ones of whoever sends next, so policy is asked, and a service's address translated "
+        "anew; those of a node's own processes to a service's address were seen to be cut (v3.32.1)",
         "let the clients connect again, or restart the pods that do not do so by themselves",
     ),
     "connections-stay": Entry(

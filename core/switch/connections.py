@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from calico_debug.errors import EvidenceError
-from calico_debug.explain.live_connections import FAMILIES, Tally, is_open, open_connections
+from calico_debug.explain.live_connections import FAMILIES, TCP, Tally, is_open, open_connections
 from calico_debug.state.dataplane import EBPF
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STATUSES: Mapping[str, str] = {
     "tracked": "open, and the dataplane that runs now tracks it",
     "linux-only": "open in Linux's conntrack and unknown to eBPF, which leaves TCP in mid-flow to it",
+    "asked-anew": "in Linux's conntrack and unknown to eBPF, which takes its next packet for a new connection's",
     "absent": "no table has it: it ended, or was cut; tables do not tell which",
     "unknown": "the tables of its nodes are not in evidence",
 }
@@ -61,7 +62,7 @@ def _status(one: RecordedConnection, own: set[Key], linux: set[Key], read: set[s
     if keys & own:
         return "tracked"
     if keys & linux:
-        return "linux-only"
+        return "linux-only" if one.protocol == TCP else "asked-anew"
     return "absent" if read.issuperset(one.nodes) else "unknown"
 
 

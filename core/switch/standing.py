@@ -26,7 +26,7 @@ def check_connections(node: NodeView, target: str) -> Iterator[Observation]:
     """Open connections of the node's pods, where the switch is to eBPF or from it."""
     if (node.dataplane == EBPF) == (target == EBPF):
         return
-    live = open_connections([node.state], node.cluster.state, Tally())
+    live = open_connections([node.state], node.cluster.state, Tally(), passing=True)
     if target == EBPF:
         if stay := [one for one in live if one.protocol == TCP]:
             yield Symptom("connections-stay", "info", f"{_count(stay)}; clients: {_clients(node, stay)}")
@@ -39,7 +39,7 @@ def check_connections(node: NodeView, target: str) -> Iterator[Observation]:
     if lost:
         through = sum(one.asked != one.server for one in lost)
         seen = f"{_count(lost)}, {through} of them through a service's address; clients: {_clients(node, lost)}"
-        yield Symptom("connections-cut", "warning", seen)
+        yield Symptom("connections-at-risk", "warning", seen)
 
 
 def _words(end: tuple[object, int | None]) -> tuple[str, int | None]:

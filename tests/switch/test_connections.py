@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from calico_debug.explain.engine import Engine
 from calico_debug.switch.connections import STATUSES, fates, linux_connections
@@ -25,9 +26,11 @@ def statuses(engine: Engine, *connections: RecordedConnection) -> list[str]:
 
 
 def test_on_ebpf_nodes() -> None:
-    engine = Engine(source(linux(1001), entry(1000)))
-    found = statuses(engine, before(1000), before(1001), before(1002), before(1003, "n9"))
-    assert found == ["tracked", "linux-only", "absent", "unknown"]
+    text = linux(1001) + linux(1004).replace("tcp 6 100 ESTABLISHED", "udp 17 100")
+    engine = Engine(source(text, entry(1000)))
+    udp = replace(before(1004), protocol=17)
+    found = statuses(engine, before(1000), before(1001), udp, before(1002), before(1003, "n9"))
+    assert found == ["tracked", "linux-only", "asked-anew", "absent", "unknown"]
     assert set(found) == set(STATUSES)
 
 

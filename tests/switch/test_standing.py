@@ -28,7 +28,7 @@ def test_to_ebpf() -> None:
     ]
     assert not found(report, "connections-asked-anew")
     anew = found(checked("nft", "ebpf"), "connections-asked-anew")
-    assert ("info", "node1", "1 icmp; clients: 172.30.0.11") in anew
+    assert ("info", "node1", "1 icmp, 1 udp; clients: 172.30.0.11") in anew
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_to_ebpf() -> None:
 def test_from_ebpf_what_linux_does_not_know_is_cut(conntrack: str, entries: list[Entry], seen: str) -> None:
     for target in ("iptables", "nftables"):
         made = ebpf_source(conntrack, *entries)
-        cut = found(check_switch(made, made.nodes(), target), "connections-cut")
+        cut = found(check_switch(made, made.nodes(), target), "connections-at-risk")
         assert cut == ([("warning", "n1", seen)] if seen else [])
-    assert not found(check_switch(made, made.nodes(), "ebpf"), "connections-cut")
+    assert not found(check_switch(made, made.nodes(), "ebpf"), "connections-at-risk")
 
 
 def test_between_rules_nothing_happens_to_them() -> None:
