@@ -100,7 +100,9 @@ def compare(record: Record, engine: Engine, now: int | None = None) -> SwitchRep
         nodes,
         tuple(flows),
         fates(record.connections, after, engine, now),
-        look_for_leftovers(engine),
+        look_for_leftovers(
+            engine, {name: one.kube_proxy for name, one in before.items() if one.kube_proxy is not None}
+        ),
         tuple(notes),
     )
 

@@ -60,7 +60,13 @@ def to_document(record: Record) -> dict[str, object]:
 
 def node_document(node: RecordedNode) -> dict[str, object]:
     """What a node runs."""
-    return _filled(dataplane=node.dataplane, takenAt=node.taken_at, directReturn=node.dsr, problem=node.problem)
+    return _filled(
+        dataplane=node.dataplane,
+        takenAt=node.taken_at,
+        directReturn=node.dsr,
+        problem=node.problem,
+        kubeProxyPackets=node.kube_proxy,
+    )
 
 
 def end_document(end: RecordedEnd) -> dict[str, object]:
@@ -164,6 +170,7 @@ def _node(one: Object) -> RecordedNode:
         _text(one, "takenAt"),
         dsr if isinstance(dsr, bool) else None,
         _text(one, "problem"),
+        _number(one.get("kubeProxyPackets")),
     )
 
 

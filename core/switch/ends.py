@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -97,19 +98,21 @@ class Ends:
         same = self._cluster.pod(end.namespace, end.name)
         found: Sequence[Pod] = [same] if same is not None and runs(same) and lasting_labels(same) == end.labels else ()
         if not found:
-            found = sorted(
-                (
-                    pod
-                    for pod in self._cluster.pods
-                    if pod.namespace == end.namespace and runs(pod) and lasting_labels(pod) == end.labels
-                ),
-                key=lambda pod: (pod.node != end.node, pod.name),
-            )
+            alike = self._pods_by_labels.get((end.namespace, frozenset(end.labels.items())), ())
+            found = sorted(alike, key=lambda pod: (pod.node != end.node, pod.name))
         for pod in found:
             address = next((one for one in pod.addresses if one.version == family), None)
             if address is not None:
                 return pod_end(pod, address, end.port)
         return None
+
+    @cached_property
+    def _pods_by_labels(self) -> Mapping[tuple[str, frozenset[tuple[str, str]]], Sequence[Pod]]:
+        found: dict[tuple[str, frozenset[tuple[str, str]]], list[Pod]] = {}
+        for pod in self._cluster.pods:
+            if runs(pod):
+                found.setdefault((pod.namespace, frozenset(lasting_labels(pod).items())), []).append(pod)
+        return found
 
     def _service(self, end: RecordedEnd) -> RecordedEnd | None:
         service = self._cluster.service(end.namespace, end.name)

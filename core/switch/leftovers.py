@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from calico_debug.doctor.catalogue import CATALOGUE, Entry
 from calico_debug.doctor.examine import Report, examine
@@ -24,6 +25,7 @@ from calico_debug.state.dataplane import (
 if TYPE_CHECKING:
     from calico_debug.doctor.model import NodeView, Observation
     from calico_debug.explain.engine import Engine
+    from calico_debug.model.nft import Ruleset
 
 PROGRAMS_FILE = "bpf/prog-show.json"
 PINS = "/tc/globals/cali_"
@@ -48,24 +50,28 @@ LEFTOVERS: Mapping[str, Entry] = {
 """What `look_for_leftovers` finds; docs/switch.md has the same table."""
 
 
-def check_kube_proxy_counters(node: NodeView) -> Iterator[Observation]:
-    """kube-proxy's rules beside eBPF, with what they have counted."""
+def check_kube_proxy_counters(node: NodeView, earlier: Mapping[str, int]) -> Iterator[Observation]:
+    """kube-proxy's rules beside eBPF, with what they have counted, and how much of it since ``earlier`` (by node)."""
     for found in check_kube_proxy(node):
-        if isinstance(found, Symptom):
-            counted = f"its chains have counted {sum(_counted(node))} packets so far"
-            yield replace(found, seen=f"{found.seen}; {counted}")
+        packets = kube_proxy_packets(node.ruleset)
+        if isinstance(found, Symptom) and packets is not None:
+            before = earlier.get(node.name)
+            since = f", {packets - before} of them since the record" if before is not None and packets >= before else ""
+            yield replace(found, seen=f"{found.seen}; its chains have counted {packets} packets so far{since}")
         else:
             yield found
 
 
-def _counted(node: NodeView) -> Iterator[int]:
-    """Packets that met the first chains of kube-proxy; in nftables mode it has hardly any counters."""
-    bases = [(base.family, base.table, base.name) for base in node.ruleset.base_chains()]
+def kube_proxy_packets(ruleset: Ruleset) -> int | None:
+    """Packets that the rules of kube-proxy's first chains have counted, None where it has no chains; in nftables mode
+    it has hardly any counters. Raises `EvidenceError`.
+    """
+    bases = [(base.family, base.table, base.name) for base in ruleset.base_chains()]
     chains = [place for place in bases if place[1] == NFTABLES_TABLE]
-    chains += [(family, table, KUBE_PROXY_CHAIN) for family, table in node.ruleset.tables()]
-    for place in chains:
-        for rule in node.ruleset.rules(*place) or ():
-            yield rule.counter.packets or 0 if rule.counter is not None else 0
+    chains += [(family, table, KUBE_PROXY_CHAIN) for family, table in ruleset.tables()]
+    found = [rules for place in chains if (rules := ruleset.rules(*place)) is not None]
+    counters = [rule.counter for rules in found for rule in rules]
+    return sum(one.packets or 0 for one in counters if one is not None) if found else None
 
 
 def _rule_dataplanes(node: NodeView) -> Mapping[str, list[str]]:
@@ -105,14 +111,30 @@ def check_programs(node: NodeView) -> Iterator[Observation]:
         yield Symptom("leftover-maps", "info", f"{len(pins)} maps pinned, such as {pins[0]}")
 
 
-LEFTOVER_CHECKS: tuple[NodeCheck, ...] = (
-    NodeCheck("kube-proxy", "kube-proxy beside eBPF", check_kube_proxy_counters),
-    NodeCheck("rules", "endpoints' rules of two dataplanes", check_rules),
-    NodeCheck("programs", "programs and pinned maps of eBPF beside rules", check_programs),
+class LeftoverRow(NamedTuple):
+    """A check after a switch: its name, and what it looks at."""
+
+    name: str
+    about: str
+
+
+LEFTOVER_ROWS = (
+    LeftoverRow("kube-proxy", "kube-proxy beside eBPF, and what its rules count"),
+    LeftoverRow("rules", "endpoints' rules of two dataplanes"),
+    LeftoverRow("programs", "programs and pinned maps of eBPF beside rules"),
 )
 """What is looked at on each node after a switch; docs/switch.md has the same table."""
 
 
-def look_for_leftovers(engine: Engine) -> Report:
-    """Look at every node of the engine's evidence. Nothing raises for evidence that is missing."""
-    return examine(engine.source, list(engine.states), LEFTOVER_CHECKS, (), LEFTOVERS)
+def look_for_leftovers(engine: Engine, earlier: Mapping[str, int] | None = None) -> Report:
+    """Look at every node of the engine's evidence. ``earlier`` is what kube-proxy's rules had counted, by node.
+
+    Nothing raises for evidence that is missing.
+    """
+    runs: Sequence[Callable[[NodeView], Iterator[Observation]]] = (
+        partial(check_kube_proxy_counters, earlier=earlier or {}),
+        check_rules,
+        check_programs,
+    )
+    checks = [NodeCheck(row.name, row.about, run) for row, run in zip(LEFTOVER_ROWS, runs, strict=True)]
+    return examine(engine.source, list(engine.states), checks, (), LEFTOVERS)

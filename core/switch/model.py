@@ -110,7 +110,8 @@ class RecordedConnection:
 @dataclass(frozen=True, slots=True)
 class RecordedNode:
     """A node's dataplane ("" when it is not known, and ``problem`` says why) and whether answers of node ports go
-    straight to the client (``dsr``: None where that cannot be, or is not known).
+    straight to the client (``dsr``: None where that cannot be, or is not known). ``kube_proxy`` is how many packets
+    kube-proxy's rules had counted, None where there are none.
     """
 
     name: str
@@ -118,6 +119,7 @@ class RecordedNode:
     taken_at: str = ""
     dsr: bool | None = None
     problem: str = ""
+    kube_proxy: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from calico_debug.errors import EvidenceError
 from calico_debug.explain.live_connections import Tally, open_connections
 from calico_debug.state.dataplane import EBPF
 from calico_debug.switch.answers import Asker
+from calico_debug.switch.leftovers import kube_proxy_packets
 from calico_debug.switch.model import Record, RecordedConnection, RecordedFlow, RecordedNode
 from calico_debug.switch.questions import matrix, of_connections, question_key
 
@@ -27,7 +28,7 @@ MOST_FLOWS = 5_000
 MOST_CONNECTIONS = 50_000
 """Open connections that a record lists at most."""
 
-COUNTED = 1_000_000
+COUNTED = 100_000
 """Flows beyond that are counted at most."""
 
 
@@ -59,10 +60,11 @@ def _describe(state: NodeState, view: ClusterView) -> RecordedNode:
     try:
         dataplane = state.dataplane
         dsr = _is_dsr(state, view) if dataplane == EBPF else None
+        kube_proxy = kube_proxy_packets(state.ruleset)
     except EvidenceError as error:
         return RecordedNode(state.name, "", state.taken_at, problem=str(error))
     problem = "" if dataplane else "no dataplane of Calico is on it"
-    return RecordedNode(state.name, dataplane, state.taken_at, dsr, problem)
+    return RecordedNode(state.name, dataplane, state.taken_at, dsr, problem, kube_proxy)
 
 
 def _is_dsr(state: NodeState, view: ClusterView) -> bool | None:

@@ -9,7 +9,7 @@ from calico_debug.switch.check import CLUSTER_ROWS, NODE_ROWS, Row
 from calico_debug.switch.compare import SwitchReport
 from calico_debug.switch.connections import STATUSES
 from calico_debug.switch.document import to_document
-from calico_debug.switch.leftovers import LEFTOVER_CHECKS, LEFTOVERS
+from calico_debug.switch.leftovers import LEFTOVER_ROWS, LEFTOVERS
 from calico_debug.switch.model import Record
 from calico_debug.switch.platform import UNSUPPORTED
 from tests.docs.markdown import code, section, tables
@@ -35,7 +35,7 @@ def test_findings() -> None:
 
 def test_leftovers() -> None:
     checks, found = tables(section(PAGE, "What may be left behind"))
-    assert checks == [(check.name, check.about) for check in LEFTOVER_CHECKS]
+    assert checks == list(LEFTOVER_ROWS)
     assert found == [(f"`{key}`", entry.meaning, entry.remedy) for key, entry in LEFTOVERS.items()]
 
 

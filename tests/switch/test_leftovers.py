@@ -41,6 +41,9 @@ def test_rules_of_kube_proxy_and_what_they_count() -> None:
     assert codes(report) == [("warning", "kube-proxy-beside-bpf")]
     assert report.findings[0].seen.endswith("; its chains have counted 7 packets so far")
     assert report.findings[0].entry is LEFTOVERS["kube-proxy-beside-bpf"]
+    made_engine = Engine(MemorySource(objects([Node(1, pods=[1])]), {"n1": made.evidence()}))
+    for earlier, end in ((4, "7 packets so far, 3 of them since the record"), (9, "7 packets so far")):
+        assert look_for_leftovers(made_engine, {"n1": earlier}).findings[0].seen.endswith(end)
 
 
 def test_rules_of_two_dataplanes() -> None:

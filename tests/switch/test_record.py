@@ -42,6 +42,8 @@ def test_a_node_without_connections_in_evidence_is_told() -> None:
 
 def test_nodes() -> None:
     assert [node.dataplane for node in describe(engine("iptables"))] == ["iptables", "iptables"]
+    assert [node.kube_proxy for node in describe(engine("bpf"))] == [None, None]
+    assert all(node.kube_proxy for node in describe(engine("iptables")))
     node = Node(1, files={"nft-ruleset.json": None})
     (broken,) = describe(Engine(MemorySource({}, {"n1": node.evidence()})))
     assert (broken.dataplane, bool(broken.problem)) == ("", True)
