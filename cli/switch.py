@@ -178,7 +178,11 @@ def _of_nodes(engine: Engine) -> Engine:
 def _record(engine: Engine, asked: Sequence[Question] = (), now: int | None = None) -> Record:
     from calico_debug.switch.record import make_record
 
-    return make_record(engine, asked, now)
+    made = make_record(engine, asked, now)
+    if not any(node.dataplane for node in made.nodes):
+        problems = dict.fromkeys(f"{node.name}: {node.problem}" for node in made.nodes)
+        raise EvidenceError(f"no flow can be explained ({'; '.join(problems)}): name nodes that run Calico")
+    return made
 
 
 def _before(path: str) -> Record:

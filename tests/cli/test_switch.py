@@ -101,6 +101,15 @@ def test_targets() -> None:
     assert TARGETS == check.TARGETS
 
 
+def test_nodes_without_calico_make_no_record(tmp_path: Path) -> None:
+    (tmp_path / "nodes" / "n1").mkdir(parents=True)
+    (tmp_path / "nodes" / "n1" / "nft-ruleset.json").write_text('{"nftables": []}')
+    ran = run("switch", "record", "--bundle", str(tmp_path), "-f", str(tmp_path / "record.json"))
+    assert (ran.code, ran.out) == (1, "")
+    assert "no flow can be explained (n1: no dataplane of Calico is on it): name nodes that run Calico" in ran.err
+    assert not (tmp_path / "record.json").exists()
+
+
 def test_check() -> None:
     ran = run("switch", "check", "--to", "ebpf", "--bundle", NFT)
     assert (ran.code, ran.err) == (0, "")
