@@ -18,6 +18,9 @@ from calico_debug.redact.vocabulary import KEPT
 TOKEN_LENGTH = 8
 """A letter and 7 of 36 characters: 36 bits."""
 
+SHORTEST_TOKEN = 3
+"""Of a name that has not the room for more."""
+
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 TOKEN_ALPHABET = ascii_lowercase + "0123456789"
@@ -85,6 +88,11 @@ class TextRedactor:
         """The mapping of addresses, None when they stay."""
         return self._addresses
 
+    @property
+    def names(self) -> bool:
+        """Whether names are replaced."""
+        return self._names
+
     def text(self, text: str, *, is_name: bool = False) -> str:
         """The text with everything replaced that is not vocabulary. In a name, long numbers are replaced as well."""
         return _TOKEN.sub(lambda match: self._token(match, is_name), text)
@@ -108,6 +116,30 @@ class TextRedactor:
         if word not in self.replaced:
             self.replaced[word] = self._new_token(word)
         return self.replaced[word]
+
+    def set_name(self, text: str) -> str:
+        """Felix's name of an IP set, such as ``s:`` and a digest of a selector."""
+        return self._set_id(text) if self._names else text
+
+    def digest(self, text: str) -> str:
+        """A digest in base64, such as Felix's id of a rule."""
+        return self._hash(text, BASE64) if self._names else text
+
+    def interface_start(self, name: str) -> str:
+        """The beginning of the name of a pod's interface, ``cali`` and some digits."""
+        return f"cali{self._hexadecimal(name.removeprefix('cali'))}" if self._names else name
+
+    def fit(self, names: Iterable[str], longest: int) -> None:
+        """Choose words for the parts of these names so that what stands for them is no longer than ``longest``, where
+        that can be. To be called before they are replaced: what has a word already keeps it.
+        """
+        before = frozenset(self.replaced)
+        for name in names:
+            new = self.text(name, is_name=True)
+            parts = [part for part in dict.fromkeys(_WORDS.findall(name)) if part in self.replaced.keys() - before]
+            each = (longest - len(new)) // max(len(parts), 1) + TOKEN_LENGTH
+            if len(new) > longest and each >= SHORTEST_TOKEN:
+                self.replaced.update((part, self._new_token(part, each)) for part in parts)
 
     def keep_order(self, names: Iterable[str]) -> None:
         """Have the words of these names sort afterwards as they do now: where names decide which of several goes first.
@@ -204,12 +236,12 @@ class TextRedactor:
             found.append(alphabet[remainder])
         return start + "".join(found)
 
-    def _new_token(self, word: str) -> str:
+    def _new_token(self, word: str, length: int = TOKEN_LENGTH) -> str:
         for attempt in range(100):
             number = int.from_bytes(self._digest(f"{attempt}/{word}", b"word"))
             letters = [ascii_lowercase[number % 26]]
             number //= 26
-            for _ in range(TOKEN_LENGTH - 1):
+            for _ in range(length - 1):
                 number, remainder = divmod(number, len(TOKEN_ALPHABET))
                 letters.append(TOKEN_ALPHABET[remainder])
             token = "".join(letters)

@@ -23,7 +23,7 @@ from calico_debug.state.cluster import load_cluster
 from tests.recordings import DATA, Recording, recordings
 from tests.redact.worlds import Asked, Redacted, without_sentences
 
-RECORDINGS = [*recordings("-nft"), *recordings("-iptables")]
+RECORDINGS = [*recordings("-nft"), *recordings("-iptables"), *recordings("-bpf")]
 FLOWS = 60
 """Different flows of a recording that are asked about."""
 
@@ -37,8 +37,10 @@ def questions(recording: Recording) -> Iterator[dict[str, str | None]]:
     probes = recording.json("probes.json") or []
     seen = set()
     for probe in probes:
-        source, port = probe["src_ip"], probe["dport"]
-        asked = (source, f"{probe['dst_ip']}:{port}" if port else probe["dst_ip"], probe["proto"])
+        source, target, port = probe["src_ip"], probe["dst_ip"], probe["dport"]
+        spelled = f"[{target}]" if ":" in target and port else target
+        protocol = "icmpv6" if ":" in target and probe["proto"] == "icmp" else probe["proto"]
+        asked = (source, f"{spelled}:{port}" if port else spelled, protocol)
         if asked not in seen:
             seen.add(asked)
             yield {"source": asked[0], "destination": asked[1], "protocol": asked[2]}
