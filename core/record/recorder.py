@@ -81,6 +81,10 @@ class Rewriter(Protocol):
         """What a file of a node is called in the bundle."""
 
     @property
+    def kinds(self) -> Sequence[str]:
+        """What is replaced: "addresses", "names"."""
+
+    @property
     def said(self) -> Sequence[str]:
         """What is changed, one sentence each, for the manifest."""
 
@@ -134,6 +138,7 @@ class Recorder:
         self.account = Account(taken_at, tool)
         if self._known is not None:
             self.account.redactions.update(dict.fromkeys(self._known.redactions))
+            self.account.replaced.update(dict.fromkeys(self._known.replaced))
 
     def record(self, nodes: Sequence[str], *, cluster: bool = True) -> Account:
         """Read everything, write it and the manifest. What cannot be read is accounted for and told, never raised.
@@ -143,6 +148,7 @@ class Recorder:
         if self._rewriter is not None:
             self._rewriter.prepare([self._source.node(name) for name in nodes])
             self.account.redactions.update(dict.fromkeys(self._rewriter.said))
+            self.account.replaced.update(dict.fromkeys(self._rewriter.kinds))
         for name in nodes:
             self._node(name)
         if cluster:

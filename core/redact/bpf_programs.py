@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any, Final
 
 from calico_debug.decode.bpf_instructions import byte_swapped, from_xlated, signed, tag_by_digest
 from calico_debug.decode.json_text import parse_json
 from calico_debug.decode.policy_debug import decode_policy_debug
-from calico_debug.model.bytecode import LOAD_WIDE, Instruction, MapReference, Program
+from calico_debug.model.bytecode import LOAD_WIDE, SECOND_HALF, Instruction, MapReference, Program
 from calico_debug.redact.bpf_comments import CommentRedactor
 from calico_debug.redact.bpf_constants import constants_of
 from calico_debug.redact.numbers import NumberMap
@@ -32,6 +34,16 @@ HOOKS: Final = frozenset(("tc ingress", "tc egress", "tc xdp"))
 _WORD: Final = 0xFFFFFFFF
 
 
+@dataclass(frozen=True, slots=True)
+class _Understood:
+    """A debug file's hook and error, its new immediates by their place in the file, and what its tags become."""
+
+    hook: str
+    error: str
+    new: dict[int, int] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
 class ProgramRedactor:
     """Changes policy programs, all in the same way."""
 
@@ -40,38 +52,26 @@ class ProgramRedactor:
         self._text = text
         self._numbers = numbers
         self._comments = CommentRedactor(text, numbers)
+        self._known: dict[bytes, _Understood] = {}
 
     def debug_file(self, content: bytes, what: str, family: int) -> bytes:
         """A debug file for IP version ``family``. Raises `EvidenceError` when its program is not understood."""
-        debug = decode_policy_debug(content, what)
+        known = self._understand(content, what, family)
         document = parse_json(content, what)
-        changed = {
-            "ifacename": self._text.text(debug.interface, is_name=True),
-            "hook": debug.hook if debug.hook in HOOKS else self._text.text(debug.hook, is_name=True),
-            "error": self._text.text(debug.error, is_name=True),
-        }
         slots = document.get("policyInfo") or []
-        written: list[dict[str, Any]] = []
-        layout = layout_of_fields(debug.fields)
-        for program in debug.programs:
-            new = self._replacements(program, family, layout, {})
-            for slot, one in enumerate(program.instructions):
-                written.append(self._slot(slots[len(written)], one, slot, new))
-        return json.dumps({**changed, "policyInfo": written or None}).encode() + b"\n"
+        changed = {
+            "ifacename": self._text.text(document["ifacename"], is_name=True),
+            "hook": known.hook if known.hook in HOOKS else self._text.text(known.hook, is_name=True),
+            "error": self._text.text(known.error, is_name=True),
+            "policyInfo": [self._slot(entry, slot, known.new) for slot, entry in enumerate(slots)] or None,
+        }
+        return json.dumps(changed).encode() + b"\n"
 
     def tags(self, content: bytes, what: str, family: int) -> Mapping[str, str]:
         """The tags that the programs of a debug file have as they are, with those that they get. Raises
         `EvidenceError` as `debug_file`.
         """
-        debug = decode_policy_debug(content, what)
-        layout = layout_of_fields(debug.fields)
-        found: dict[str, str] = {}
-        for program in debug.programs:
-            before = program.instructions
-            after = _with(before, self._replacements(program, family, layout, {}))
-            new = tag_by_digest(after)
-            found.update((tag, new[digest]) for digest, tag in tag_by_digest(before).items())
-        return found
+        return self._understand(content, what, family).tags
 
     def dump(
         self, content: bytes, what: str, family: int, layout: StateLayout, roles: Mapping[MapReference, Role]
@@ -92,6 +92,22 @@ class ProgramRedactor:
             slot += 2 if wide else 1
         return json.dumps(written).encode() + b"\n"
 
+    def _understand(self, content: bytes, what: str, family: int) -> _Understood:
+        """What there is to a debug file, worked out once: it is asked for its tags first, and for its content later."""
+        digest = sha256(content).digest()
+        if digest not in self._known:
+            debug = decode_policy_debug(content, what)
+            layout = layout_of_fields(debug.fields)
+            found, start = _Understood(debug.hook, debug.error), 0
+            for program in debug.programs:
+                new = self._replacements(program, family, layout, {})
+                before, after = (tag_by_digest(code) for code in (program.instructions, _with(program, new)))
+                found.tags.update((tag, after[name]) for name, tag in before.items())
+                found.new.update((start + slot, immediate) for slot, immediate in new.items())
+                start += len(program.instructions)
+            self._known[digest] = found
+        return self._known[digest]
+
     def _replacements(
         self, program: Program, family: int, layout: StateLayout, roles: Mapping[MapReference, Role]
     ) -> Mapping[int, int]:
@@ -111,12 +127,12 @@ class ProgramRedactor:
             found[slot] = self._numbers.rule(number)
         return found
 
-    def _slot(self, entry: Mapping[str, Any], one: Instruction, slot: int, new: Mapping[int, int]) -> dict[str, Any]:
+    def _slot(self, entry: Mapping[str, Any], slot: int, new: Mapping[int, int]) -> dict[str, Any]:
         octets = list(entry["inst"])
         if slot in new:
-            octets[4:] = list((new[slot] & _WORD).to_bytes(4, "little"))
-        elif slot - 1 in new and one.code == 0:
-            octets[4:] = list((new[slot - 1] >> 32 & _WORD).to_bytes(4, "little"))
+            octets[4:] = (new[slot] & _WORD).to_bytes(4, "little")
+        elif slot - 1 in new and octets[0] == SECOND_HALF:
+            octets[4:] = (new[slot - 1] >> 32 & _WORD).to_bytes(4, "little")
         changed: dict[str, Any] = {"inst": octets}
         if entry.get("labels"):
             changed["labels"] = [self._comments.label(label) for label in entry["labels"]]
@@ -127,11 +143,9 @@ class ProgramRedactor:
         return changed
 
 
-def _with(instructions: Sequence[Instruction], new: Mapping[int, int]) -> tuple[Instruction, ...]:
-    return tuple(
-        Instruction(one.code, one.destination, one.source, one.offset, new.get(slot, one.immediate), one.helper)
-        for slot, one in enumerate(instructions)
-    )
+def _with(program: Program, new: Mapping[int, int]) -> Iterator[Instruction]:
+    for slot, one in enumerate(program.instructions):
+        yield replace(one, immediate=new[slot]) if slot in new else one
 
 
 def _octets(immediate: int, wide: bool, old: Sequence[str]) -> list[str]:

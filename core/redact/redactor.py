@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from calico_debug.decode.json_text import first_wins, parse_json
 from calico_debug.errors import EvidenceError
+from calico_debug.evidence.manifest import ADDRESSES, NAMES
 from calico_debug.explain.attribution import HOST_PROFILE
 from calico_debug.model.cluster import PolicyObject
 from calico_debug.policy.chains import IPTABLES_NAME_LIMIT, NFTABLES_NAME_LIMIT, limited_id
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from calico_debug.evidence.source import NodeEvidence
     from calico_debug.model.bpf_objects import MapInfo, RawEntries
 
-ADDRESSES, NAMES = "addresses", "names"
 KINDS = (ADDRESSES, NAMES)
 """What can be asked to be replaced."""
 
@@ -94,9 +94,14 @@ class Redactor:
                 self._add_chains(policy, chains)
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is replaced, of `KINDS`."""
+        return tuple(kind for kind in KINDS if kind in self._kinds)
+
+    @property
     def said(self) -> tuple[str, ...]:
         """What was done, for the manifest."""
-        sentences = tuple(SAID[kind] for kind in KINDS if kind in self._kinds)
+        sentences = tuple(SAID[kind] for kind in self.kinds)
         names = (SELECTORS_SAID,) if NAMES in self._kinds else ()
         return (
             *sentences,

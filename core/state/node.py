@@ -95,6 +95,11 @@ class NodeState:
         return isinstance(self._evidence, Recorded) and self._evidence.rules_changed
 
     @property
+    def addresses_replaced(self) -> bool:
+        """Whether addresses in the evidence stand for others: what is computed of them is not what the kernel does."""
+        return isinstance(self._evidence, Recorded) and self._evidence.addresses_replaced
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Evidence found missing or undecodable so far, and what is assumed instead. One sentence each."""
         return tuple(self._notes)
