@@ -79,13 +79,13 @@ def is_address(cell: Cell) -> bool:
 
 @dataclass(slots=True)
 class Machine:
-    """``stack`` has the constants stored there as 32 bits, by offset. ``facts`` are words of addresses that are known
-    to be a number where the code has come to: by start and place.
+    """``stack`` has the constants stored there as 32 bits, by offset. ``facts`` are words of addresses, by start and
+    place, of which the bits of a mask are known to be a number where the code has come to: number and mask.
     """
 
     registers: list[Cell] = field(default_factory=lambda: [None] * REGISTERS)
     stack: dict[int, Constant] = field(default_factory=dict)
-    facts: dict[tuple[int, int], int] = field(default_factory=dict)
+    facts: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
 
     def copy(self) -> Machine:
         """The same, to go another way."""

@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Final, NoReturn
 
 from calico_debug.decode.bpf_instructions import byte_swapped
+from calico_debug.decode.bpf_layouts_node import JUMP_SLOTS
 from calico_debug.errors import EvidenceError
 from calico_debug.model.bytecode import (
     CALL,
@@ -83,11 +84,12 @@ class Constants:
     set_halves: dict[int, tuple[int, int]] = field(default_factory=dict)
     """The id, and 0 for the half that is first in memory, else 1."""
     rules: dict[int, int] = field(default_factory=dict)
-    masks: set[int] = field(default_factory=set)
+    harmless: set[int] = field(default_factory=set)
+    """Masks of networks, and indexes of tail calls."""
 
     def explains(self, slot: int) -> bool:
         """Whether the meaning of the number there is known."""
-        return slot in self.words or slot in self.set_halves or slot in self.rules or slot in self.masks
+        return slot in self.words or slot in self.set_halves or slot in self.rules or slot in self.harmless
 
 
 def constants_of(
@@ -221,7 +223,7 @@ class _Reader:
         if operation == _AND and kind == _ALU32 and one.code & _SOURCE:
             for word, mask in ((old, given), (given, old)):
                 if isinstance(word, Word) and isinstance(mask, Constant):
-                    self.found.masks.add(mask.slot)
+                    self.found.harmless.add(mask.slot)
                     return Masked(word, byte_swapped(mask.value))
         return TAINT if is_address(old) or is_address(given) else None
 
@@ -263,6 +265,10 @@ class _Reader:
                 result = Pointer(Base.STATE)
             else:
                 self._key(key, machine)
+        elif one.helper == "bpf_tail_call":
+            index = registers[3]
+            if isinstance(index, Constant) and index.value < JUMP_SLOTS:
+                self.found.harmless.add(index.slot)
         for number in CALLER_SAVED:
             registers[number] = None
         registers[0] = result
@@ -289,18 +295,17 @@ class _Reader:
         if mask != _WORD_MASK << (32 - ones) & _WORD_MASK or value & ~mask:
             self._refuse("compares bits of an address that are no network's")
         before = [equal.facts.get((start, number)) for number in range(place)]
-        if place >= self._words or None in before:
-            self._refuse("compares a word of an address without those before it")
-        number = 0
-        for word in (*before, value):
-            number = number << 32 | (word or 0)
-        length, rest = 32 * place + ones, 32 * (self._words - place - 1)
+        length, number = 0, 0
+        for count, fact in enumerate((*before, (value, mask))):
+            if fact is None or place >= self._words or (length < 32 * count and fact[1]):
+                self._refuse("compares a word of an address without those before it")
+            length, number = length + fact[1].bit_count(), number << 32 | fact[0]
+        rest = 32 * (self._words - place - 1)
         kind = IPv4Network if self._words == 1 else IPv6Network
         found = NetworkWord(kind((number << rest, length)), place)
         if self.found.words.setdefault(self._slot, found) != found:
             self._refuse("compares an address with a word of several networks")
-        if mask == _WORD_MASK:
-            equal.facts[start, place] = value
+        equal.facts[start, place] = value, mask
 
 
 def _moved(old: Cell, given: Cell, one: Instruction) -> Cell:
