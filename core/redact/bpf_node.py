@@ -133,7 +133,9 @@ class BpfRedactor:
     def _map(self, file: str, which: str, content: bytes) -> bytes:
         found = [self._maps[int(which)]] if which.isdecimal() and int(which) in self._maps else []
         found += [info for info in self._maps.values() if info.name == which]
-        forms = list({(info.type, info.key_size, info.value_size): info for info in found}.values())
+        distinct = {(info.type, info.key_size, info.value_size): info for info in found}
+        # Values of per-CPU maps are filled up when they are read, so a larger map would take what is a smaller one's.
+        forms = sorted(distinct.values(), key=lambda info: info.value_size)
         if not forms:
             raise EvidenceError("no map of that name or id is in map-show.json")
         for info in forms[:-1]:
