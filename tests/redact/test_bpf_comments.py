@@ -87,8 +87,8 @@ CHANGED = (
     ),
     ("IPSets src_ip_set_ids:<0x77,0x78> not_dst_ip_set_ids:<0x79> ", SETS),
     (
-        f'Start of rule ns1/secret action:"next-tier"  protocol:{{name:"tcp"}}  dst_ports:{{first:80 last:81}}  {RULE}',
-        f'Start of rule {OWNER} action:"next-tier"  protocol:{{name:"tcp"}}  dst_ports:{{first:80 last:81}}  {NEW_RULE}',
+        f'Start of rule ns1/secret action:"next-tier"  protocol:{{name:"tcp"}}  dst_ports:{{first:80}}  {RULE}',
+        f'Start of rule {OWNER} action:"next-tier"  protocol:{{name:"tcp"}}  dst_ports:{{first:80}}  {NEW_RULE}',
     ),
     (f'Start of rule action:"allow" {METADATA}', f'Start of rule action:"allow" {NEW_METADATA}'),
 )
