@@ -10,6 +10,8 @@ from functools import cache
 from ipaddress import ip_address
 from typing import Any
 
+import pytest
+
 from calico_debug.decode.bpf_instructions import fingerprint, from_xlated, tags
 from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.evidence.source import NodeEvidence
@@ -19,9 +21,11 @@ from calico_debug.redact.bpf_comments import CommentRedactor
 from calico_debug.redact.redactor import KINDS
 from calico_debug.state.node import POLICY_DEBUG_FOLDER
 from tests.bytecode.recorded import RECORDED
+from tests.record.test_bpf_recordings import DEBUG_FILES, AskedCluster
 from tests.record.worlds import every_listing
 from tests.recordings import Recording
-from tests.redact.worlds import Redacted
+from tests.redact.test_recordings import questions
+from tests.redact.worlds import Asked, Redacted, without_sentences
 
 _NAMED = "ip pod service node member members prefix nextHop interface place clients tunnel tier name namespace"
 NAMED = frozenset(_NAMED.split())
@@ -125,6 +129,23 @@ def test_debug_files_agree_with_programs_as_they_did(recording: Recording) -> No
         before = sorted(proofs(pair.source.node(node)))
         assert any(any(by_tag) for by_tag, _ in before)
         assert sorted(proofs(pair.bundle.node(pair.redactor.node_name(node)))) == before
+
+
+@pytest.mark.parametrize("hidden", ["nothing", DEBUG_FILES.pattern], ids=["with debug files", "without"])
+@RECORDED
+def test_a_live_node_is_redacted_while_it_is_read(recording: Recording, hidden: str) -> None:
+    live = AskedCluster(recording, hidden)
+    pair = Redacted(live, KINDS)
+    assert pair.bundle.manifest.replaced == KINDS
+    before, after = Asked(live), Asked(pair.bundle)
+    compared = 0
+    for question in questions(recording):
+        if not str(question["destination"]).startswith("svc/"):
+            new = {key: text and pair.name(text) for key, text in question.items() if key != "protocol"}
+            found = after.explain(**new, protocol=question["protocol"])
+            assert without_sentences(found) == pair.mapped(before.explain(**question)), question
+            compared += 1
+    assert compared > 50
 
 
 def binaries(files: dict[str, bytes]) -> Iterator[bytes]:
