@@ -7,6 +7,10 @@ from enum import Enum
 from typing import Final
 
 from calico_debug.model.bytecode import MapReference
+from calico_debug.walk.bpf_state import StateLayout
+
+ADDRESS_FIELDS: Final = ("ip_src", "ip_dst", "pre_nat_ip_dst", "post_nat_ip_dst", "tun_ip")
+"""Fields of the state that hold addresses."""
 
 REGISTERS: Final = 11
 STACK_REGISTER: Final = 10
@@ -105,3 +109,33 @@ class Machine:
             del self.stack[overlapped]
         if size == 4 and isinstance(cell, Constant):
             self.stack[at] = cell
+
+
+class Memory:
+    """What loads of a policy program give."""
+
+    def __init__(self, layout: StateLayout) -> None:
+        """``layout`` is that of the state."""
+        self._addresses = [layout.fields[name] for name in ADDRESS_FIELDS]
+        self._others = [span for name, span in layout.fields.items() if name not in ADDRESS_FIELDS]
+
+    def load(self, pointer: Cell, offset: int, size: int) -> Cell:
+        """What is ``offset`` bytes behind a pointer."""
+        if not isinstance(pointer, Pointer) or pointer.base is Base.STACK or pointer.offset is None:
+            return TAINT
+        if pointer.base is Base.CONTEXT:
+            return None
+        at = pointer.offset + offset
+        for start, width in self._addresses:
+            if start <= at < start + width and size == 4 and (at - start) % 4 == 0:
+                return Word(start, (at - start) // 4)
+        known = any(start <= at and at + size <= start + width for start, width in self._others)
+        return None if known else TAINT
+
+
+def moved(pointer: Cell, by: Cell, number: int) -> Cell:
+    """A pointer with something added to it: ``number`` where that is constant."""
+    if not isinstance(pointer, Pointer) or is_address(by):
+        return TAINT
+    known = isinstance(by, Constant) and pointer.offset is not None
+    return Pointer(pointer.base, (pointer.offset or 0) + number if known else None)

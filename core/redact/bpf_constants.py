@@ -40,15 +40,14 @@ from calico_debug.redact.bpf_cells import (
     Machine,
     MapPointer,
     Masked,
+    Memory,
     Pointer,
     Word,
     is_address,
+    moved,
 )
 from calico_debug.walk.bpf_roles import Role, inferred_roles
 from calico_debug.walk.bpf_state import StateLayout
-
-ADDRESS_FIELDS: Final = ("ip_src", "ip_dst", "pre_nat_ip_dst", "post_nat_ip_dst", "tun_ip")
-"""Fields of the state that hold addresses."""
 
 LARGEST_PLAIN: Final = 0xFFFF
 """Constants up to here may be anything that is not compared with an address: ports, offsets, indexes."""
@@ -112,8 +111,7 @@ class _Reader:
         self._name = program.name
         self._words = 1 if family == 4 else 4
         self._roles = roles
-        self._starts = [layout.fields[name][0] for name in ADDRESS_FIELDS]
-        self._others = [span for name, span in layout.fields.items() if name not in ADDRESS_FIELDS]
+        self._memory = Memory(layout)
         self._waiting: dict[int, Machine] = {}
         self._slot = 0
 
@@ -163,7 +161,8 @@ class _Reader:
             registers[one.destination] = self._wide(one)
             following += 1
         elif kind == _LOAD and one.code & _MODE == _MEMORY:
-            registers[one.destination] = self._load(registers[one.source], one.offset, _SIZES[one.code & _SIZE])
+            size = _SIZES[one.code & _SIZE]
+            registers[one.destination] = self._memory.load(registers[one.source], one.offset, size)
         elif kind in (_STORE, _STORE_IMMEDIATE) and one.code & _MODE == _MEMORY:
             self._store(one, machine, kind)
         elif kind in (_ALU32, _ALU64):
@@ -183,18 +182,6 @@ class _Reader:
         if one.source != MAP_VALUE:
             self._refuse("loads what no policy program loads")
         return TAINT
-
-    def _load(self, pointer: Cell, offset: int, size: int) -> Cell:
-        if not isinstance(pointer, Pointer) or pointer.base is Base.STACK or pointer.offset is None:
-            return TAINT
-        if pointer.base is Base.CONTEXT:
-            return None
-        at = pointer.offset + offset
-        for start in self._starts:
-            if start <= at < start + 16 and size == 4 and (at - start) % 4 == 0:
-                return Word(start, (at - start) // 4)
-        known = any(start <= at and at + size <= start + width for start, width in self._others)
-        return None if known else TAINT
 
     def _store(self, one: Instruction, machine: Machine, kind: int) -> None:
         pointer, size = machine.registers[one.destination], _SIZES[one.code & _SIZE]
@@ -219,7 +206,9 @@ class _Reader:
                 return TAINT if is_address(given) else None
             return given
         if operation == _ADD and kind == _ALU64 and (isinstance(old, Pointer) or isinstance(given, Pointer)):
-            return _moved(old, given, one)
+            by = given if isinstance(old, Pointer) else old
+            number = by.value if one.code & _SOURCE and isinstance(by, Constant) else one.immediate
+            return moved(old if isinstance(old, Pointer) else given, by, number)
         if operation == _AND and kind == _ALU32 and one.code & _SOURCE:
             for word, mask in ((old, given), (given, old)):
                 if isinstance(word, Word) and isinstance(mask, Constant):
@@ -306,14 +295,3 @@ class _Reader:
         if self.found.words.setdefault(self._slot, found) != found:
             self._refuse("compares an address with a word of several networks")
         equal.facts[start, place] = value, mask
-
-
-def _moved(old: Cell, given: Cell, one: Instruction) -> Cell:
-    """A pointer with something added to it."""
-    pointer, by = (old, given) if isinstance(old, Pointer) else (given, old)
-    if not isinstance(pointer, Pointer) or is_address(by):
-        return TAINT
-    if isinstance(by, Constant) and pointer.offset is not None:
-        signed = one.immediate if not one.code & _SOURCE else by.value
-        return Pointer(pointer.base, pointer.offset + signed)
-    return Pointer(pointer.base, None)
