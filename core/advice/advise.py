@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal
 
 from calico_debug.advice.edits import CALICO_KINDS, KUBERNETES, Edit, Peer, additions, more_ports, new_denial
-from calico_debug.advice.flips import Flips, flips
+from calico_debug.advice.flips import FlipCounter, Flips
 from calico_debug.intent.convert import convert
 from calico_debug.intent.decide import Intent
 from calico_debug.intent.matching import Matching
@@ -69,6 +69,7 @@ def _best(
 ) -> tuple[Edit, Flips, Intent] | None:
     """The best edit at one of the places."""
     found = []
+    counter = FlipCounter(intent, asked.flow)
     for place, stage in enumerate(stages):
         candidates = (
             _allowing(intent, stage, asked.flow) if wanted == "allowed" else _denying(intent, stage, asked.flow)
@@ -79,9 +80,9 @@ def _best(
             rules = convert(edit.policy).rules(edit.direction)
             if not any(matching.matches(rule, asked.flow, {}) is not False for rule in rules):
                 continue
-            edited = Intent(_with(intent.cluster, edit))
+            edited = Intent(_with(intent.cluster, edit), like=intent)
             if _helps(edited, asked, stage, wanted):
-                change = flips(intent, edited, edit.policy, edit.direction, asked.flow)
+                change = counter.flips(edited, edit.policy, edit.direction)
                 rank = (change.count is None, change.count or 0, _reach(edit, stage), edit.rank, place, number)
                 found.append((rank, edit, change, edited))
     if not found:
