@@ -52,7 +52,8 @@ class FlipCounter:
     def flips(self, after: Intent, edited: PolicyObject, direction: Direction) -> Flips:
         """What else an edit in that direction changes."""
         new = _policy(after, edited)
-        assert new is not None
+        if new is None:
+            return Flips(None)
         pairs = Pairs(after, *self._key)
         own = _by(
             (self._own(one, pairs, direction) for one, _ in after.applicability.selected_by(new) if one.kind == "pod"),
@@ -106,14 +107,14 @@ class FlipCounter:
             replace(side, ports=(), named_ports=(), not_ports=(), not_named_ports=(), service=None) for side in sides
         ]
         ends = {str(one): one for one in after.applicability.endpoints}
-        for name, old in self._pods.items():
-            flow = PolicyFlow(old.address, old.address, self._asked.protocol)
+        for name, known in self._pods.items():
+            flow = PolicyFlow(known.address, known.address, self._asked.protocol)
             if rules is None or any(
                 False not in after.matching.side_answers(one, flow, is_source=True) for one in bare
             ):
-                new = pairs.member(ends[name])
-                if new is not None:
-                    yield _Pod(old, new)
+                member = pairs.member(ends[name])
+                if member is not None:
+                    yield _Pod(known, member)
 
 
 @dataclass(frozen=True, slots=True)

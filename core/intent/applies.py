@@ -72,6 +72,12 @@ class AppliedTier:
 class Applicability:
     """Policies and endpoints of a cluster, and which go together. Each selector meets each set of labels once."""
 
+    endpoints: tuple[Endpoint, ...]
+    network_sets: tuple[LabelledNets, ...]
+    owners: Owners
+    tiers: tuple[tuple[Tier, tuple[Policy, ...]], ...]
+    policies: tuple[Policy, ...]
+
     def __init__(
         self,
         cluster: Cluster,

@@ -46,6 +46,8 @@ class FlowDecision:
 class Intent:
     """What a cluster's objects mean. Everything is worked out when it is asked for, and once."""
 
+    applicability: Applicability
+
     def __init__(
         self,
         cluster: Cluster,
