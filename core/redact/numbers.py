@@ -24,10 +24,15 @@ class NumberMap:
         self._key = key
         self._names = names
         self._rules: dict[int, int] = {}
+        self._sets: dict[int, int] = {}
 
     def add_rules(self, renamed: Mapping[int, int]) -> None:
         """Ids of rules that can be computed from their new names."""
         self._rules.update(renamed)
+
+    def add_sets(self, renamed: Mapping[int, int]) -> None:
+        """Ids of IP sets that can be computed from their new names."""
+        self._sets.update(renamed)
 
     def rule(self, number: int) -> int:
         """What stands for the id of a rule, of a tier's end or of a profile."""
@@ -39,7 +44,7 @@ class NumberMap:
         """What stands for the id of an IP set."""
         if not self._names or number in WELL_KNOWN_SETS:
             return number
-        return self._hashed(number, b"set")
+        return self._sets.get(number) or self._hashed(number, b"set")
 
     def tag(self, text: str) -> str:
         """What stands for the digest of a program that cannot be made anew."""

@@ -11,6 +11,9 @@ from calico_debug.decode.json_text import first_wins, parse_json
 from calico_debug.errors import EvidenceError
 from calico_debug.evidence.manifest import ADDRESSES, NAMES
 from calico_debug.explain.attribution import HOST_PROFILE
+from calico_debug.intent.convert import convert
+from calico_debug.intent.ip_sets import ip_sets, set_number
+from calico_debug.intent.model import Direction
 from calico_debug.model.cluster import PolicyObject
 from calico_debug.policy.chains import IPTABLES_NAME_LIMIT, NFTABLES_NAME_LIMIT, limited_id
 from calico_debug.policy.identity import CHAIN_PREFIXES, chain_ids
@@ -19,7 +22,7 @@ from calico_debug.redact.bpf_node import BpfRedactor, is_taken
 from calico_debug.redact.lines import redact_connections, redact_rules, redact_settings, redact_variables
 from calico_debug.redact.nft import redact_nft
 from calico_debug.redact.numbers import NumberMap
-from calico_debug.redact.objects import redact_ip, redact_objects
+from calico_debug.redact.objects import redact_ip, redact_objects, redact_spec
 from calico_debug.redact.text import TextRedactor
 
 if TYPE_CHECKING:
@@ -65,6 +68,9 @@ TEXT_FILES: Mapping[str, Callable[[str, TextRedactor], str]] = {
     "felix-env.txt": redact_variables,
 }
 """Files of a node whose content is understood well enough to be redacted; others are left out."""
+
+
+_DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 
 
 class Redactor:
@@ -117,8 +123,12 @@ class Redactor:
                 self._bpf[evidence.name] = BpfRedactor(self.text, self.numbers, tags, evidence)
         for node in self._bpf.values():
             node.prepare()
-        if self._bpf and NAMES in self._kinds:
-            self.numbers.add_rules(self._renamed_rules())
+        if NAMES in self._kinds:
+            sets = self._renamed_sets()
+            self.text.add_sets(sets)
+            if self._bpf:
+                self.numbers.add_rules(self._renamed_rules())
+                self.numbers.add_sets({set_number(old): set_number(new) for old, new in sets.items()})
         for node in self._bpf.values():
             node.read_tags()
 
@@ -188,6 +198,21 @@ class Redactor:
         tiers = pairs(policy.tier for policy in self._policies if policy.tier)
         profiles = pairs((HOST_PROFILE, *(f"kns.{name}" for name in self._namespaces)))
         return renamed_ids(policies, tiers, profiles)
+
+    def _renamed_sets(self) -> Mapping[str, str]:
+        """Felix's ids of the IP sets that policies ask for, which are digests of selectors, made of the new ones."""
+        found: dict[str, str] = {}
+        for policy in self._policies:
+            try:
+                renamed = replace(self._renamed(policy), spec=redact_spec(policy.spec, self.text))
+            except EvidenceError:
+                continue
+            before, after = convert(policy), convert(renamed)
+            for direction in _DIRECTIONS:
+                for old, new in zip(before.rules(direction), after.rules(direction), strict=False):
+                    pairs = zip(ip_sets(old), ip_sets(new), strict=False)
+                    found.update((one.id, other.id) for one, other in pairs)
+        return found
 
     def _renamed(self, policy: PolicyObject) -> PolicyObject:
         namespace, name, tier = (

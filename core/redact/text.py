@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from string import ascii_lowercase, hexdigits
 
+from calico_debug.intent.ip_sets import NAME_LIMIT
 from calico_debug.policy.chains import ChainKind, ChainRole, chain_role
 from calico_debug.redact.addresses import AddressMap
 from calico_debug.redact.vocabulary import KEPT
@@ -20,6 +21,9 @@ TOKEN_LENGTH = 8
 
 SHORTEST_TOKEN = 3
 """Of a name that has not the room for more."""
+
+SET_ID_LENGTH = NAME_LIMIT - len("cali40")
+"""Characters of an IP set's id that its name in the kernel has room for."""
 
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -81,6 +85,7 @@ class TextRedactor:
         self._names = names
         self._chains = chains
         self.replaced: dict[str, str] = {}
+        self._sets: dict[str, str] = {}
         self._taken: set[str] = set()
 
     @property
@@ -116,6 +121,13 @@ class TextRedactor:
         if word not in self.replaced:
             self.replaced[word] = self._new_token(word)
         return self.replaced[word]
+
+    def add_sets(self, renamed: Mapping[str, str]) -> None:
+        """Felix's ids of IP sets, with what they become."""
+        for old, new in renamed.items():
+            short, new_short = old[:SET_ID_LENGTH], new[:SET_ID_LENGTH]
+            self._sets[old], self._sets[short] = new, new_short
+            self._sets[short.replace(":", "-")] = new_short.replace(":", "-")
 
     def set_name(self, text: str) -> str:
         """Felix's name of an IP set, such as ``s:`` and a digest of a selector."""
@@ -213,6 +225,8 @@ class TextRedactor:
     def _set_id(self, text: str) -> str:
         if text in KEPT:
             return text
+        if text in self._sets:
+            return self._sets[text]
         if match := _HASH_OF_SET.fullmatch(text):
             return f"{match[1]}{match[2]}{self._hash(match[3], BASE64)}"
         return self._hash(text, BASE64)
