@@ -8,6 +8,7 @@ from typing import Final
 
 from calico_debug.intent.applies import AppliedTier
 from calico_debug.intent.decide import Intent
+from calico_debug.intent.evaluate import Decision
 from calico_debug.intent.model import Direction, Endpoint, PolicyFlow, Rule, Side, Verdict
 from calico_debug.intent.nets import NetIndex
 from calico_debug.model.cluster import Address
@@ -55,6 +56,10 @@ _Signature = tuple[_Answer, ...]
 @dataclass(frozen=True, slots=True)
 class Member:
     """A pod, its group, and the numbers of the policies that apply to it each way; -1 where that is not asked."""
+    """A pod, its group, and the numbers of the policies that apply to it each way.
+
+    Members of the same ``group`` and ``egress`` send alike, those of the same ``group`` and ``ingress`` receive alike.
+    """
 
     endpoint: Endpoint
     address: Address
@@ -69,9 +74,13 @@ class Pairs:
     def __init__(self, intent: Intent, protocol: int, port: int | None, version: int) -> None:
         """As for `matrix`."""
         self.intent = intent
+    """Decides for pairs of pods, of one protocol, port and IP version; keep it for all of them."""
+
+        """Nothing is decided yet. The arguments are those of `matrix`."""
+        self._intent = intent
         self._protocol, self._port, self._version = protocol, port, version
         self._groups = _Groups(intent)
-        self._known: dict[tuple[Direction, int, int, _Signature], Verdict] = {}
+        self._known: dict[tuple[Direction, int, int, _Signature], Decision] = {}
         self._looks_at_itself: dict[int, bool] = {}
         self._sides: dict[int, list[tuple[Side, _Answers]]] = {}
         self._answers: dict[tuple[Direction, Side], _Answers] = {}
@@ -79,6 +88,8 @@ class Pairs:
     def matrix(self, sources: Sequence[Endpoint], destinations: Sequence[Endpoint]) -> Matrix:
         """See the function of that name."""
         senders, receivers = list(self._members(sources)), list(self._members(destinations))
+        """Verdicts for all pairs."""
+        senders, receivers = list(self.members(sources)), list(self.members(destinations))
         columns = {(one.group, one.ingress): one for one in receivers}
         rows: dict[tuple[int, int], tuple[Verdict, ...]] = {}
         for sender in senders:
@@ -121,6 +132,28 @@ class Pairs:
         return egress if egress == "denied" else both(egress, self.decision(receiver, "ingress", sender))
 
     def _one_way(self, own: Member, direction: Direction, tiers: int, other: int, flow: PolicyFlow) -> Verdict:
+    def members(self, endpoints: Sequence[Endpoint]) -> Iterator[Member]:
+        """The pods with an address of the family, each with what tells it apart."""
+        for endpoint in endpoints:
+            address = next((one for one in endpoint.addresses if one.version == self._version), None)
+            if address is not None:
+                egress, ingress = self._tiers(endpoint, "egress"), self._tiers(endpoint, "ingress")
+                yield Member(endpoint, address, self._groups.of(address), egress, ingress)
+
+        """The flow between two pods, as policy sees it."""
+
+    def decisions(self, sender: Member, receiver: Member) -> tuple[Decision, Decision | None]:
+        """What the sender's policies decide, and the receiver's; None where the sender's deny."""
+        flow = self.flow(sender, receiver)
+        egress = self._one_way(sender, "egress", sender.egress, receiver.group, flow)
+        if egress.verdict == "denied":
+            return egress, None
+        return egress, self._one_way(receiver, "ingress", receiver.ingress, sender.group, flow)
+
+        egress, ingress = self.decisions(sender, receiver)
+        return egress.verdict if ingress is None or ingress.verdict == "allowed" else ingress.verdict
+
+    def _one_way(self, own: Member, direction: Direction, tiers: int, other: int, flow: PolicyFlow) -> Decision:
         signature = tuple(
             [
                 answers[other] if other in answers else self._look(side, answers, other, direction, flow)
@@ -130,6 +163,7 @@ class Pairs:
         key = direction, tiers, own.group if self._looks_at_itself[tiers] else -1, signature
         if key not in self._known:
             self._known[key] = self.intent.pod_decision(own.endpoint, direction, flow).verdict
+            self._known[key] = self._intent.pod_decision(own.endpoint, direction, flow)
         return self._known[key]
 
     def _look(self, side: Side, answers: _Answers, other: int, direction: Direction, flow: PolicyFlow) -> _Answer:

@@ -29,6 +29,7 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
             "endpoints",
             "ifstate",
             "ipsets",
+            "matrix",
             "nat",
             "observe",
             "policies",

@@ -22,6 +22,8 @@ from calico_debug.cli.drift import drift
 from calico_debug.cli.environment import Question
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.flows import FLOW_KEYS, LONGEST_LINE, parse_flow
+from calico_debug.cli.matrix import HELP as MATRIX_HELP
+from calico_debug.cli.matrix import matrix
 from calico_debug.cli.observe import HELP as OBSERVE_HELP
 from calico_debug.cli.observe import observe
 from calico_debug.cli.options import CONFLICTS, FORMATS
@@ -54,6 +56,7 @@ def test_options() -> None:
         *((policies, "policies"), (endpoints, "endpoints"), (drift, "drift"), (doctor, "doctor"), (stale, "stale")),
         (staged, "staged"),
         *((command, f"switch {name}") for name, command in switch.commands.items()),
+        (matrix, "matrix"),
         *((observe, "observe"), (capture, "capture")),
     )
     for command, title in (*pages, (agent, "agent")):
@@ -106,6 +109,7 @@ EXAMPLES = sorted(
             AGENT_HELP,
             CHAIN_HELP,
             CAPTURE_HELP,
+            MATRIX_HELP,
             OBSERVE_HELP,
             BUNDLE_HELP,
             str(group.help),
