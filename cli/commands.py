@@ -10,6 +10,7 @@ from calico_debug.cli.assertions import assertions
 from calico_debug.cli.bundle import bundle
 from calico_debug.cli.capture import capture
 from calico_debug.cli.chain import chain
+from calico_debug.cli.diff import diff
 from calico_debug.cli.doctor import doctor
 from calico_debug.cli.drift import drift
 from calico_debug.cli.dump import COMMANDS as LISTINGS
@@ -60,5 +61,5 @@ commands.add_command(drift)
 commands.add_command(agent)
 commands.add_command(observe)
 commands.add_command(capture)
-for command in (doctor, matrix, staged, stale, switch, *POLICY_COMMANDS, *LISTINGS):
+for command in (diff, doctor, matrix, staged, stale, switch, *POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

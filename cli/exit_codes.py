@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
         (
             "no answer: evidence is missing, damaged or not readable, or a line of `--flows` was in error; "
             "of `assert`: something is not met; of `switch compare`: a flow differs"
+            "of `assert`: something is not met; of `diff`: a flow changed"
         ),
     )
     USAGE = 2, "the command line or a name in it cannot be understood"
@@ -32,6 +33,7 @@ class ExitCode(IntEnum):
         4,
         "only with `--exit-code`, and of `assert` and `switch compare`: evidence does not settle the verdict",
     )
+    UNDETERMINED = 4, "only with `--exit-code`, and of `assert` and `diff`: evidence does not settle the verdict"
     INTERRUPTED = 130, "interrupted from the keyboard"
     BROKEN_PIPE = 141, "the reader of the output went away"
 

@@ -43,7 +43,7 @@ def document(matrix: FlowMatrix) -> dict[str, Any]:
         "ipVersion": matrix.version,
         "sources": [_group(one) for one in matrix.sources],
         "destinations": [_group(one) for one in matrix.destinations],
-        "reasons": [_reason(one) for one in matrix.reasons],
+        "reasons": [reason_document(one) for one in matrix.reasons],
         "sheets": [_sheet(one) for one in matrix.sheets],
         "notes": list(matrix.notes),
     }
@@ -53,7 +53,8 @@ def _group(group: Group) -> dict[str, Any]:
     return {"name": group.name, "namespaces": list(group.namespaces), "pods": list(group.pods)}
 
 
-def _reason(reason: Reason) -> dict[str, Any]:
+def reason_document(reason: Reason) -> dict[str, Any]:
+    """A reason for machines."""
     return {
         "verdict": reason.verdict,
         "decisions": [_decision(decision_document(one)) for one in reason.decisions],

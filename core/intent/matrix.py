@@ -77,8 +77,13 @@ class Pairs:
     """Decides for pairs of pods, of one protocol, port and IP version; keep it for all of them."""
 
         """Nothing is decided yet. The arguments are those of `matrix`."""
+    def __init__(
+        self, intent: Intent, protocol: int, port: int | None, version: int, source_port: int | None = None
+    ) -> None:
+        """Nothing is decided yet. The arguments are those of `matrix`; ``source_port`` None is any."""
         self._intent = intent
         self._protocol, self._port, self._version = protocol, port, version
+        self._source_port = source_port
         self._groups = _Groups(intent)
         self._known: dict[tuple[Direction, int, int, _Signature], Decision] = {}
         self._looks_at_itself: dict[int, bool] = {}
@@ -94,7 +99,7 @@ class Pairs:
         rows: dict[tuple[int, int], tuple[Verdict, ...]] = {}
         for sender in senders:
             if (sender.group, sender.egress) not in rows:
-                cells = {key: self._verdict(sender, receiver) for key, receiver in columns.items()}
+                cells = {key: self.verdict(sender, receiver) for key, receiver in columns.items()}
                 row = tuple(cells[receiver.group, receiver.ingress] for receiver in receivers)
                 rows[sender.group, sender.egress] = row
         return Matrix(
@@ -141,6 +146,8 @@ class Pairs:
                 yield Member(endpoint, address, self._groups.of(address), egress, ingress)
 
         """The flow between two pods, as policy sees it."""
+        ends = sender.address, receiver.address
+        return PolicyFlow(*ends, self._protocol, self._source_port, self._port, ECHO.get(self._protocol))
 
     def decisions(self, sender: Member, receiver: Member) -> tuple[Decision, Decision | None]:
         """What the sender's policies decide, and the receiver's; None where the sender's deny."""
@@ -150,6 +157,8 @@ class Pairs:
             return egress, None
         return egress, self._one_way(receiver, "ingress", receiver.ingress, sender.group, flow)
 
+    def verdict(self, sender: Member, receiver: Member) -> Verdict:
+        """What both decide together."""
         egress, ingress = self.decisions(sender, receiver)
         return egress.verdict if ingress is None or ingress.verdict == "allowed" else ingress.verdict
 

@@ -38,7 +38,7 @@ class _Maker:
         senders: dict[_Key, list[Member]] = {}
         receivers: dict[_Key, list[Member]] = {}
         for number, one in enumerate(asked):
-            pairs = Pairs(self._intent, one.protocol, one.port, self._version)
+            pairs = Pairs(self._intent, one.protocol, one.port, self._version, one.source_port)
             senders = self._classes(pairs, sources, lambda member: member.egress)
             receivers = self._classes(pairs, destinations, lambda member: member.ingress)
             sheets.append([[self._cell(pairs, number, a, b) for b in receivers.values()] for a in senders.values()])

@@ -52,7 +52,7 @@ def flow_between(source: Endpoint, target: Endpoint, asked: Asked, version: int)
     """The flow between two pods that both have an address of the IP version."""
     ends = [
         FlowEnd(_address(one, version), port, (one.namespace, one.name), node=one.node or None)
-        for one, port in ((source, None), (target, asked.port))
+        for one, port in ((source, asked.source_port), (target, asked.port))
     ]
     return Flow(ends[0], ends[1], asked.protocol, icmp=ECHO_REQUEST.get(asked.protocol))
 

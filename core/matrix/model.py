@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from calico_debug.model.explanation import Decision
 from calico_debug.model.flow import protocol_name
@@ -17,12 +17,21 @@ MIXED = "mixed"
 """The verdict of a cell whose pairs of pods differ."""
 
 
+SOURCE_PORT: Final = 49152
+"""The source port of what is asked about: the first that systems give to clients (RFC 6335)."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Asked:
     """What is asked about: an IP protocol number, and a destination port where the protocol has ports."""
 
     protocol: int
     port: int | None = None
+
+    @property
+    def source_port(self) -> int | None:
+        """The port that the flow is taken to come from."""
+        return None if self.port is None else SOURCE_PORT
 
     def __str__(self) -> str:
         """As in "tcp 80"."""

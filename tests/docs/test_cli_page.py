@@ -17,6 +17,8 @@ from calico_debug.cli.capture import capture
 from calico_debug.cli.chain import HELP as CHAIN_HELP
 from calico_debug.cli.chain import chain
 from calico_debug.cli.commands import commands as group
+from calico_debug.cli.diff import HELP as DIFF_HELP
+from calico_debug.cli.diff import diff
 from calico_debug.cli.doctor import doctor
 from calico_debug.cli.drift import drift
 from calico_debug.cli.environment import Question
@@ -33,6 +35,7 @@ from calico_debug.cli.stale import stale
 from calico_debug.cli.switch import switch
 from calico_debug.cli.trace import HELP, trace
 from calico_debug.decode.assertions import KEYS, decode_assertions
+from calico_debug.diff.model import CAUSES
 from calico_debug.drift.model import CODES
 from calico_debug.errors import MissingEvidence
 from calico_debug.model.explanation import FlowExplanation
@@ -57,6 +60,7 @@ def test_options() -> None:
         (staged, "staged"),
         *((command, f"switch {name}") for name, command in switch.commands.items()),
         (matrix, "matrix"),
+        (diff, "diff"),
         *((observe, "observe"), (capture, "capture")),
     )
     for command, title in (*pages, (agent, "agent")):
@@ -70,6 +74,10 @@ def test_options() -> None:
 
 def test_codes_of_drift() -> None:
     assert tables(section("cli.md", "drift"))[1] == [(f"`{code}`", meaning) for code, meaning in CODES.items()]
+
+
+def test_causes_of_diff() -> None:
+    assert tables(section("cli.md", "diff"))[1] == [(f"`{cause}`", meaning) for cause, meaning in CAUSES.items()]
 
 
 def test_assertion_keys() -> None:
@@ -110,6 +118,7 @@ EXAMPLES = sorted(
             CHAIN_HELP,
             CAPTURE_HELP,
             MATRIX_HELP,
+            DIFF_HELP,
             OBSERVE_HELP,
             BUNDLE_HELP,
             str(group.help),
