@@ -105,8 +105,9 @@ def _lines(report: DiffReport) -> Iterator[str]:
     yield from _more(len(report.objects))
     verdicts = sum(one.what == "verdict" for one in report.flows)
     yield (
-        f"{_counted(report.asked, 'flow')} asked about: {verdicts} with another verdict, {len(report.flows) - verdicts} "
-        f"decided by another rule, {len(report.unsettled)} not settled, {len(report.gone)} only in one state"
+        f"{_counted(report.asked, 'flow')} asked about: {verdicts} with another verdict, "
+        f"{len(report.flows) - verdicts} decided by another rule, {len(report.unsettled)} not settled, "
+        f"{len(report.gone)} only in one state"
     )
 
 
