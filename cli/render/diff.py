@@ -28,6 +28,7 @@ def document(report: DiffReport) -> dict[str, Any]:
         "result": report.result,
         "before": report.before,
         "after": report.after,
+        "basis": report.basis,
         "objects": [_change(one) for one in report.objects],
         "asked": report.asked,
         "flows": [_flow_change(one) for one in report.flows],

@@ -9,10 +9,13 @@ from calico_debug.decode.policies import POLICY_SOURCES
 from calico_debug.diff.asked import default_flows
 from calico_debug.diff.changes import changes
 from calico_debug.diff.culprits import Culprits
-from calico_debug.diff.model import Answer, DiffReport, FlowChange, FlowText, Unsettled, decider
+from calico_debug.diff.intended import NO_BACKENDS, Intended
+from calico_debug.diff.model import Answer, DiffReport, FlowChange, FlowText, Unsettled
 from calico_debug.errors import EvidenceError, UsageError
 from calico_debug.explain.engine import Engine
+from calico_debug.matrix.model import Basis, Reason, decider
 from calico_debug.matrix.reasons import of_explanation
+from calico_debug.model.explanation import Decision
 from calico_debug.state.resolve import Resolver
 
 if TYPE_CHECKING:
@@ -25,16 +28,22 @@ def compare(
 ) -> DiffReport:
     """The comparison. ``flows`` None asks about those of `default_flows`; ``namespace`` is that of bare names.
 
-    Raises `EvidenceError` where a state has nothing to compare.
+    Where a state has no evidence of a node, the API's objects alone answer, and it is said. Raises `EvidenceError` for
+    a state without pods.
     """
     states = _State(before, namespace), _State(after, namespace)
-    for state in states:
-        if not state.engine.states:
-            raise EvidenceError(f"{state.origin} has no node: what happens to flows is read from the nodes' rules")
     clusters = [state.engine.cluster for state in states]
+    for cluster in clusters:
+        if not cluster.pods:
+            why = f" ({cluster.problems[0]})" if cluster.problems else ""
+            raise EvidenceError(f"{cluster.origin} has no pods{why}: name a bundle with the cluster's objects")
     objects = changes(clusters[0].cluster, clusters[1].cluster)
     culprits = Culprits(clusters[0], clusters[1], objects, namespace)
     notes = list(_notes(states))
+    basis: Basis = "predicted"
+    if bare := [state.origin for state in states if not state.engine.states]:
+        basis = "intent"
+        notes.append(f"from the API's objects alone: there is no evidence of a node in {' and '.join(bare)}")
     if flows is None:
         intents = culprits.ends[0].intent, culprits.ends[1].intent
         chosen = default_flows((states[0].engine, states[1].engine), intents, objects)
@@ -44,18 +53,21 @@ def compare(
     unsettled: list[Unsettled] = []
     gone: list[Unsettled] = []
     for flow in flows:
-        answers = [state.answer(flow) for state in states]
+        if basis == "predicted":
+            answers = [state.answer(flow) for state in states]
+        else:
+            answers = [_intended(end.of(flow)) for end in culprits.ends]
         old, new = answers
         if isinstance(old, Exception) or isinstance(new, Exception):
             _apart(flow, answers, unsettled, gone)
         elif "undetermined" in (old.verdict, new.verdict):
             unsettled.append(Unsettled(flow, _why_open(old, new)))
         elif old.key != new.key:
-            what = "verdict" if old.verdict != new.verdict else "decision"
-            found.append(FlowChange(flow, what, old, new, culprits.cause(flow, old, new)))
+            found.append(FlowChange(flow, old, new, culprits.cause(flow, old, new)))
     return DiffReport(
         states[0].origin,
         states[1].origin,
+        basis,
         objects,
         len(flows),
         tuple(found),
@@ -63,6 +75,9 @@ def compare(
         tuple(gone),
         tuple(notes),
     )
+
+
+_Answered = Answer | UsageError | EvidenceError
 
 
 class _State:
@@ -74,7 +89,7 @@ class _State:
         self._resolver = Resolver(self.engine.cluster, self.engine.states)
         self._namespace = namespace
 
-    def answer(self, flow: FlowText) -> Answer | UsageError | EvidenceError:
+    def answer(self, flow: FlowText) -> _Answered:
         """The answer for a new connection, or why there is none."""
         try:
             explanation = self.engine.explain(flow.resolved(self._resolver, self._namespace), as_new=True)
@@ -87,10 +102,22 @@ class _State:
         )
 
 
-def _backends(explanation: FlowExplanation) -> frozenset[tuple[str, tuple[object, ...]]]:
+def _backends(explanation: FlowExplanation) -> frozenset[tuple[object, ...]]:
     if len(explanation.backends) < 2:
         return frozenset()
     return frozenset((one.verdict, decider(one.decision) if one.decision else ()) for one in explanation.backends)
+
+
+def _intended(meant: Intended) -> _Answered:
+    """What the objects decide, as an answer; of backends that differ it is not determined."""
+    if isinstance(meant.error, UsageError | EvidenceError):
+        return meant.error
+    if meant.verdict == NO_BACKENDS:
+        return Answer(Reason("rejected", (Decision("", "", NO_BACKENDS),)))
+    if len(meant.reasons) == 1:
+        return Answer(meant.reasons[0])
+    decisions = tuple(decision for reason in meant.reasons for decision in reason.decisions)
+    return Answer(Reason(meant.verdict, decisions), backends=frozenset(reason.key for reason in meant.reasons))
 
 
 def _apart(

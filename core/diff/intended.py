@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from calico_debug.diff.model import FlowText, decider
+from calico_debug.diff.model import FlowText
 from calico_debug.errors import CalicoDebugError
 from calico_debug.intent.decide import Intent
 from calico_debug.intent.flows import policy_flows
@@ -13,6 +13,7 @@ from calico_debug.matrix.reasons import of_intent
 from calico_debug.state.resolve import Resolver
 
 if TYPE_CHECKING:
+    from calico_debug.matrix.model import Reason
     from calico_debug.state.cluster import ClusterState
 
 NO_BACKENDS = "no-endpoints"
@@ -21,12 +22,19 @@ UNRESOLVED = "unresolved"
 
 @dataclass(frozen=True, slots=True)
 class Intended:
-    """What is decided. ``verdict`` is also `NO_BACKENDS`, or `UNRESOLVED` where an end is not there; ``key`` has who
-    decides, too.
+    """What is decided. ``verdict`` is also `NO_BACKENDS`, or `UNRESOLVED` where an end is not there, and ``error`` why.
+
+    ``reasons`` are those of each flow that policy sees: of a service one for each backend, the same ones once.
     """
 
     verdict: str
-    key: tuple[object, ...]
+    reasons: tuple[Reason, ...] = ()
+    error: CalicoDebugError | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Verdict and who decides: what is equal for what is decided alike."""
+        return self.verdict, frozenset(reason.key for reason in self.reasons), str(self.error or "")
 
 
 class Intentions:
@@ -56,13 +64,13 @@ class Intentions:
             asked = flow.resolved(self._resolver, self._namespace)
             flows = policy_flows(asked, self._cluster)
         except CalicoDebugError as error:
-            return Intended(UNRESOLVED, (UNRESOLVED, str(error)))
+            return Intended(UNRESOLVED, error=error)
         if not flows:
-            return Intended(NO_BACKENDS, (NO_BACKENDS,))
-        found = set()
+            return Intended(NO_BACKENDS)
+        found = {}
         for one in flows:
             stages = self._intent.decide(one.flow, one.via).stages
             reason = of_intent(stages, self._intent.matching, one.flow)
-            found.add((reason.verdict, tuple(map(decider, reason.decisions))))
-        verdicts = {verdict for verdict, _ in found}
-        return Intended(verdicts.pop() if len(verdicts) == 1 else "undetermined", (frozenset(found),))
+            found.setdefault(reason.key, reason)
+        verdicts = {reason.verdict for reason in found.values()}
+        return Intended(verdicts.pop() if len(verdicts) == 1 else "undetermined", tuple(found.values()))

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from calico_debug.matrix.model import SOURCE_PORT, Reason
-from calico_debug.model.explanation import Decision
+from calico_debug.matrix.model import SOURCE_PORT, Basis, Reason
 from calico_debug.state.ends import PORT_PROTOCOLS
 
 if TYPE_CHECKING:
@@ -77,14 +76,14 @@ class FlowText:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What happens to a new connection. ``backends`` are the answers of a service's backends, where several differ.
+    """What happens to a new connection. ``backends`` are keys of the answers of a service's backends, of several.
 
     ``dataplane`` is that of the node that decided.
     """
 
     reason: Reason
     dataplane: str = ""
-    backends: frozenset[tuple[str, tuple[object, ...]]] = frozenset()
+    backends: frozenset[tuple[object, ...]] = frozenset()
 
     @property
     def verdict(self) -> str:
@@ -94,12 +93,7 @@ class Answer:
     @property
     def key(self) -> tuple[object, ...]:
         """Verdict and who decided: what must be equal for nothing to have changed."""
-        return self.verdict, tuple(decider(one) for one in self.reason.decisions), self.backends
-
-
-def decider(decision: Decision) -> tuple[object, ...]:
-    """Who decided, without where and in which words."""
-    return decision.direction, decision.reason, decision.tier, decision.policy, decision.rule
+        return *self.reason.key, self.backends
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +107,17 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class FlowChange:
-    """A flow with another answer. ``what`` is "verdict", or "decision" where only who decides changed."""
+    """A flow with another answer."""
 
     flow: FlowText
-    what: Literal["verdict", "decision"]
     before: Answer
     after: Answer
     cause: Cause
+
+    @property
+    def what(self) -> Literal["verdict", "decision"]:
+        """What changed: "decision" where only who decides did."""
+        return "verdict" if self.before.verdict != self.after.verdict else "decision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +130,16 @@ class Unsettled:
 
 @dataclass(frozen=True, slots=True)
 class DiffReport:
-    """The whole comparison. ``asked`` is how many flows were asked about, ``notes`` what was left out, a sentence each.
+    """The whole comparison. ``basis`` is as of a matrix: without evidence of nodes the objects alone answer.
+
+    ``asked`` is how many flows were asked about, ``notes`` what was left out, a sentence each.
 
     ``unsettled`` are not determined in one state, ``gone`` have an end that only one of the states has.
     """
 
     before: str
     after: str
+    basis: Basis
     objects: tuple[Change, ...]
     asked: int
     flows: tuple[FlowChange, ...]

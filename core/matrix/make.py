@@ -13,6 +13,7 @@ from calico_debug.matrix.by_walk import MOST_WALKS, walked_table
 from calico_debug.matrix.fold import fold
 from calico_debug.matrix.model import Asked, Basis, By, FlowMatrix
 from calico_debug.matrix.ports import mentioned_ports
+from calico_debug.state.ends import listed
 
 if TYPE_CHECKING:
     from calico_debug.explain.engine import Engine
@@ -120,9 +121,9 @@ def _basis(engine: Engine, wanted: Basis | None, walks: int, nodes: set[str]) ->
                 f"{walks} flows are too many to walk, {MOST_WALKS} is the limit: name fewer with --from, --to and "
                 "--port, or take --intent"
             )
-        return "predicted", f"no evidence of {', '.join(missing)}" if missing else ""
+        return "predicted", f"no evidence of {listed(missing)}" if missing else ""
     if missing:
-        return "intent", f"from the API's objects alone: there is no evidence of {', '.join(missing)}"
+        return "intent", f"from the API's objects alone: there is no evidence of {listed(missing)}"
     if walks > MOST_WALKS:
         return "intent", f"from the API's objects alone: {walks} flows are too many to walk, {MOST_WALKS} is the limit"
     return "predicted", ""

@@ -51,6 +51,16 @@ class Reason:
     decisions: tuple[Decision, ...] = ()
     closest: str = ""
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Verdict and who decided, without where and in which words."""
+        return self.verdict, tuple(decider(one) for one in self.decisions)
+
+
+def decider(one: Decision) -> tuple[object, ...]:
+    """Who decided, without where and in which words."""
+    return one.direction, one.reason, one.tier, one.policy, one.rule
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

@@ -103,9 +103,7 @@ def differ(folder: Path) -> None:
         f"{len(lines)} of {count} flows compared between two bundles, and those between their pods",
         [
             Command("calico-debug trace --flows, of one bundle", trace("--bundle", RECORDING, "--flows", flows)),
-            Command(
-                "calico-debug diff --flows", [PROGRAM, "diff", RECORDING, CHANGED_RECORDING, "--flows", flows], code=1
-            ),
+            Command("calico-debug diff --flows", [*between, "--flows", flows], code=1),
             Command("calico-debug diff", between, code=1),
             Command("calico-debug matrix", [PROGRAM, "matrix", "--bundle", RECORDING]),
         ],

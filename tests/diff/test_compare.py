@@ -79,6 +79,38 @@ def test_too_many_flows_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("of open connections the first 3" in note for note in report.notes)
 
 
+def objects_alone(name: str) -> MemorySource:
+    """A recording without its nodes."""
+    whole = bundle(name)
+    return MemorySource({file: whole.read_cluster(file) for file in whole.cluster_files()})
+
+
+def test_objects_alone() -> None:
+    report = compare(objects_alone("nft"), objects_alone("stale-nft"))
+    assert report.basis == "intent"
+    assert any("there is no evidence of a node in memory and memory" in note for note in report.notes)
+    walked = compare(bundle("nft"), bundle("stale-nft"))
+    assert walked.basis == "predicted"
+    between_pods = {one.flow for one in walked.flows if one.flow.source.startswith("pod/")}
+    assert {one.flow for one in report.flows} == between_pods
+    assert {str(change) for one in report.flows for some in one.cause.objects for change in some} == {
+        "added GlobalNetworkPolicy platform.freeze"
+    }
+
+
+def test_a_service_that_lost_its_backends_by_objects_alone() -> None:
+    flows = [FlowText("pod/client/client-5f8b", "svc/stars/backend"), FlowText("pod/client/client-5f8b", "svc/stars/x")]
+    before, lists = objects_alone("nft"), objects_alone("nft")
+    lists._cluster = {**lists._cluster, "endpointslices.discovery.k8s.io.json": b'{"items": []}'}
+    report = compare(before, lists, flows)
+    (one,) = report.flows
+    assert (one.before.verdict, one.after.verdict) == ("allowed", "rejected")
+    assert [[str(change) for change in some] for some in one.cause.objects] == [
+        ["changed Service stars/backend (backends)"]
+    ]
+    assert [one.flow for one in report.unsettled] == flows[1:]
+
+
 def test_nothing_to_compare() -> None:
-    with pytest.raises(EvidenceError, match="has no node"):
+    with pytest.raises(EvidenceError, match="has no pods"):
         compare(MemorySource({}), bundle("nft"))

@@ -20,12 +20,12 @@ def test_every_answer(stage: Stage, tmp_path: Path) -> None:
     for one in expected:
         found = meant.of(FlowText(one.source, one.destination))
         assert found.verdict in one.verdicts, (one, found)
-        (answers,) = found.key
-        for _, deciders in answers:  # type: ignore[attr-defined]
-            tiers = [tier for _, _, tier, _, _ in deciders]
-            names = [f"{p.namespace}/{p.name}" if p.namespace else p.name for *_, p, _ in deciders if p is not None]
-            assert not one.tier or one.tier in tiers, (one, deciders)
-            assert not one.policy or one.policy in names, (one, deciders)
+        for reason in found.reasons:
+            tiers = [decision.tier for decision in reason.decisions]
+            policies = [decision.policy for decision in reason.decisions if decision.policy is not None]
+            names = [f"{policy.namespace}/{policy.name}".lstrip("/") for policy in policies]
+            assert not one.tier or one.tier in tiers, (one, reason)
+            assert not one.policy or one.policy in names, (one, reason)
 
 
 def test_every_stage_has_its_place() -> None:
