@@ -13,6 +13,10 @@
   const mark = (name, verdict, more = {}) =>
     make(name, data.symbols[verdict], { ...more, class: `mark ${verdict || "self"}` });
   const nameOf = ({ protocol, port }) => (port === undefined ? protocol : `${protocol} ${port}`);
+  const pairs = (content, verdict) =>
+    content.reasons
+      .filter(({ reason }) => !verdict || data.reasons[reason].verdict === verdict)
+      .reduce((sum, one) => sum + one.pairs, 0);
   const titleOf = (sheet) => sheet.ports.map(nameOf).join(", ");
   const filters = { protocol: byId("protocol"), port: byId("port"), from: byId("from"), to: byId("to") };
 
@@ -80,6 +84,7 @@
       "aria-pressed": "false",
       "aria-label": `${source} to ${destination}, ${titleOf(sheet)}: ${word(content.verdict)}`,
     });
+    if (content.verdict === "mixed") button.textContent += `${pairs(content, "allowed")}/${pairs(content)}`;
     button.addEventListener("click", () => tell(button, sheet, row, column, content));
     button.addEventListener("keydown", move);
     cell.append(button);
@@ -97,9 +102,9 @@
       members("From", data.sources[row]),
       members("To", data.destinations[column]),
     ];
-    for (const { reason, pairs } of content.reasons) {
+    for (const { reason, pairs: number } of content.reasons) {
       const { verdict } = data.reasons[reason];
-      parts.push(make("h3", `${data.symbols[verdict]} ${word(verdict)}${pairs > 1 ? `, ${pairs} pairs of pods` : ""}`));
+      parts.push(make("h3", `${data.symbols[verdict]} ${word(verdict)}${number > 1 ? `, ${number} pairs of pods` : ""}`));
       const list = make("ul");
       list.append(...data.reasonLines[reason].map((line) => make("li", line)));
       parts.push(list);

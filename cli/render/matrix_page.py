@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST_CELLS: Final = 250_000
 """Cells that a browser is given to draw."""
 
-_WORDS: Final = {"": "the pod itself", MIXED: "differs from pod to pod"}
+_WORDS: Final = {"": "the pod itself", MIXED: "differs from pod to pod: allowed/pairs"}
 
 
 def render(matrix: FlowMatrix) -> str:

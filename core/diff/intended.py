@@ -67,7 +67,7 @@ class Intentions:
             return Intended(UNRESOLVED, error=error)
         if not flows:
             return Intended(NO_BACKENDS)
-        found = {}
+        found: dict[object, Reason] = {}
         for one in flows:
             stages = self._intent.decide(one.flow, one.via).stages
             reason = of_intent(stages, self._intent.matching, one.flow)

@@ -70,6 +70,14 @@ def test_equals_are_one_row_and_are_listed(page: Chrome) -> None:
     assert "From: yaobank/database-0, yaobank/summary-a-66c8, yaobank/summary-b-66c8" in reason(page)
 
 
+def test_namespaces_count_their_pairs(browser: Chrome, tmp_path: Path) -> None:
+    opened(browser, tmp_path / "matrix.html", "--bundle", str(RECORDING), "--by", "namespaces")
+    assert cell(browser, "stars to yaobank, tcp 80: differs").text == "~2/8"
+    cell(browser, "stars to yaobank, tcp 80: differs").click()
+    assert "x denied, 6 pairs of pods" in reason(browser)
+    assert "+ allowed, 2 pairs of pods" in reason(browser)
+
+
 def test_colour_is_not_all(page: Chrome) -> None:
     """Every cell has a symbol, and the same symbol has the same meaning everywhere."""
     seen = {(one.text, one.accessible_name.rpartition(": ")[2]) for one in all_of(page, "td button")}
