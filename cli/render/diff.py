@@ -19,6 +19,9 @@ KIND: Final = "FlowDiff"
 MOST_SHOWN: Final = 8
 """Flows with the same cause and answers, and entries of other lists, that text shows; JSON has all."""
 
+MOST_GROUPS: Final = 12
+"""Different answers before and after, of the same cause, that text shows."""
+
 
 def document(report: DiffReport) -> dict[str, Any]:
     """The report for machines (docs/cli.md)."""
@@ -92,8 +95,10 @@ def _lines(report: DiffReport) -> Iterator[str]:
     yield ""
     for cause, groups in _by_cause(report.flows).items():
         yield from _cause_lines(cause)
-        for flows in groups.values():
+        for flows in list(groups.values())[:MOST_GROUPS]:
             yield from _group_lines(flows)
+        if len(groups) > MOST_GROUPS:
+            yield f"    and {len(groups) - MOST_GROUPS} more pairs of answers, which -o json lists"
         yield ""
     for title, entries in (("NOT SETTLED", report.unsettled), ("ONLY IN ONE STATE", report.gone)):
         if entries:
@@ -102,7 +107,9 @@ def _lines(report: DiffReport) -> Iterator[str]:
             yield from _more(len(entries))
             yield ""
     yield f"{_counted(len(report.objects), 'object')} changed"
-    yield from (f"    {change}" for change in report.objects[:MOST_SHOWN])
+    blamed = {change for one in report.flows for some in one.cause.objects for change in some}
+    for change in sorted(report.objects, key=lambda each: each not in blamed)[:MOST_SHOWN]:
+        yield f"    {change}"
     yield from _more(len(report.objects))
     verdicts = sum(one.what == "verdict" for one in report.flows)
     yield (

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from calico_debug.diff.model import Change, FlowText
+from calico_debug.diff.touched import touched
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.live_connections import Tally, open_connections
 from calico_debug.intent.matrix import Member, Pairs
 from calico_debug.matrix.model import Asked
 from calico_debug.matrix.ports import mentioned_ports
 from calico_debug.model.flow import protocol_name
+from calico_debug.state.ends import listed
 
 if TYPE_CHECKING:
     from calico_debug.explain.engine import Engine
@@ -24,7 +26,7 @@ MOST_FLOWS: Final = 6_000
 """Flows between pods that are compared: each is walked twice, some 10 seconds in all."""
 
 MOST_PODS: Final = 150
-"""Pods that stand for all others."""
+"""Pods that stand for all others; those that changed objects have to do with go first."""
 
 MOST_OPEN: Final = 500
 """Open connections whose flows are compared as well."""
@@ -45,9 +47,13 @@ def default_flows(engines: tuple[Engine, Engine], intents: tuple[Intent, Intent]
     """What is compared. Pods that only one of the states has are not."""
     notes: list[str] = []
     found: dict[FlowText, None] = {}
-    pods, left = _representatives(intents)
+    pods, left = _representatives(intents, touched(intents, changes))
+    notes += _only_in_one(intents)
     if left:
-        notes.append(f"{left} more kinds of pods are not asked about: name flows of theirs with --flows")
+        notes.append(
+            f"{left} more kinds of pods are not asked about; those that changed objects have to do with go first: name "
+            "flows of theirs with --flows"
+        )
     asked = _ports(intents)
     pairs = [(source, target, one) for one in asked for source in pods for target in pods if source is not target]
     if len(pairs) > MOST_FLOWS:
@@ -67,11 +73,15 @@ def default_flows(engines: tuple[Engine, Engine], intents: tuple[Intent, Intent]
     return Chosen(tuple(found), tuple(notes))
 
 
-def _representatives(intents: tuple[Intent, Intent]) -> tuple[list[Endpoint], int]:
-    """Pods that both states have, some of each kind that any state tells apart, and how many kinds are left out."""
+def _representatives(intents: tuple[Intent, Intent], first: Sequence[str]) -> tuple[list[Endpoint], int]:
+    """Pods that both states have, some of each kind that any state tells apart, and how many kinds are left out.
+
+    Those named ``first`` go before all others.
+    """
     classes: list[dict[str, tuple[object, ...]]] = [_classes(intent) for intent in intents]
     kinds: dict[object, list[Endpoint]] = {}
-    for pod in intents[0].applicability.endpoints:
+    early = set(first)
+    for pod in sorted(intents[0].applicability.endpoints, key=lambda one: str(one) not in early):
         name = str(pod)
         if pod.kind == "pod" and all(name in each for each in classes):
             members = kinds.setdefault(tuple(each[name] for each in classes), [])
@@ -79,6 +89,13 @@ def _representatives(intents: tuple[Intent, Intent]) -> tuple[list[Endpoint], in
                 members.append(pod)
     chosen = [pod for number in range(EACH) for members in kinds.values() for pod in members[number : number + 1]]
     return chosen[:MOST_PODS], max(0, len(kinds) - MOST_PODS)
+
+
+def _only_in_one(intents: tuple[Intent, Intent]) -> Iterator[str]:
+    names = [{str(one) for one in intent.applicability.endpoints if one.kind == "pod"} for intent in intents]
+    for own, other, word in ((names[0], names[1], "before"), (names[1], names[0], "after")):
+        if only := sorted(own - other):
+            yield f"{len(only)} of {len(own)} pods are there only {word} and not asked about: {listed(only)}"
 
 
 def _classes(intent: Intent) -> dict[str, tuple[object, ...]]:

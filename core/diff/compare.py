@@ -60,7 +60,7 @@ def compare(
         old, new = answers
         if isinstance(old, Exception) or isinstance(new, Exception):
             _apart(flow, answers, unsettled, gone)
-        elif "undetermined" in (old.verdict, new.verdict):
+        elif not (old.settled and new.settled):
             unsettled.append(Unsettled(flow, _why_open(old, new)))
         elif old.key != new.key:
             found.append(FlowChange(flow, old, new, culprits.cause(flow, old, new)))
@@ -81,7 +81,7 @@ _Answered = Answer | UsageError | EvidenceError
 
 
 class _State:
-    """Answers flows in one state; what is the same question is asked once."""
+    """Answers flows in one state."""
 
     def __init__(self, source: EvidenceSource, namespace: str | None) -> None:
         self.engine = Engine(source)
@@ -138,7 +138,7 @@ def _apart(
 def _why_open(old: Answer, new: Answer) -> str:
     parts = []
     for which, answer in (("before", old), ("after", new)):
-        if answer.verdict == "undetermined":
+        if not answer.settled:
             details = "; ".join(one.detail or one.reason for one in answer.reason.decisions)
             parts.append(f"{which}: {details or 'undetermined'}")
         else:

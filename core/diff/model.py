@@ -95,6 +95,12 @@ class Answer:
         """Verdict and who decided: what must be equal for nothing to have changed."""
         return *self.reason.key, self.backends
 
+    @property
+    def settled(self) -> bool:
+        """Whether evidence settles it: each backend's answer too, where it depends on which one is picked."""
+        each = {str(backend[0]) for backend in self.backends}
+        return self.verdict != "undetermined" or (len(each) > 1 and "undetermined" not in each)
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:

@@ -66,10 +66,9 @@ def _closest_step(step: Step, cluster: ClusterState) -> str:
 
 
 def of_intent(decisions: Sequence[evaluate.Decision], matching: Matching, flow: PolicyFlow) -> Reason:
-    """The reason of what policy decides at each place, of which the last one settles it if any denies."""
-    denied = next((one for one in decisions if one.verdict == "denied"), None)
-    open_ = next((one for one in decisions if one.verdict == "undetermined"), None)
-    settling = denied or open_
+    """The reason of what policy decides at each place in turn: the first that denies, else the first that is open."""
+    by_verdict = {one.verdict: one for one in reversed(decisions)}
+    settling = by_verdict.get("denied") or by_verdict.get("undetermined")
     if settling is None:
         heard = [one for one in decisions if one.rule is not None or _is_pod(one)]
         return Reason("allowed", tuple(intent_decision(one) for one in heard))

@@ -44,8 +44,14 @@ def test_what_either_state_tells_apart() -> None:
 
 
 def test_pods_of_one_state_alone_are_not_asked_about() -> None:
-    found = ends(asked(cluster(), cluster(pods=(*PODS[1:], pod("shop/new", 9)))))
-    assert {name for pair in found for name in pair} == {"shop/db", "bank/cli"}
+    before, after = Intent(cluster()), Intent(cluster(pods=(*PODS[1:], pod("shop/new", 9))))
+    engine = Engine(MemorySource({}))
+    chosen = default_flows((engine, engine), (before, after), ())
+    assert {name for pair in ends(chosen.flows) for name in pair} == {"shop/db", "bank/cli"}
+    assert chosen.notes == (
+        "1 of 3 pods are there only before and not asked about: shop/web",
+        "1 of 3 pods are there only after and not asked about: shop/new",
+    )
 
 
 def test_services_that_changed() -> None:

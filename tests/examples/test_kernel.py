@@ -10,11 +10,14 @@ import pytest
 from calico_debug.cli.environment import open_tracer
 from calico_debug.decode.assertions import decode_assertions
 from calico_debug.diff.compare import compare
+from calico_debug.diff.model import FlowText
 from calico_debug.evidence.bundle import open_bundle
 from calico_debug.explain.engine import Engine
 from calico_debug.matrix.make import Wanted, make_matrix
 from tests.cli.worlds import run
 from tests.examples.environments import NAMES, Stage, lab_model, stages, topology
+from tests.kernel.test_bundle_live import LiveWithCluster
+from tests.lab import namespaces
 from tests.lab.conftest import need_lab
 from tests.lab.evidence import write_node
 from tests.lab.lab import Lab
@@ -99,6 +102,49 @@ def test_nodes_do_what_the_objects_say(built: Built) -> None:
     assert [[[c.verdict for c in row] for row in sheet.rows] for sheet in walked.sheets] == [
         [[c.verdict for c in row] for row in sheet.rows] for sheet in meant.sheets
     ]
+
+
+def live(built: Built, stage: Stage) -> LiveWithCluster:
+    """The first node as it is now, with the stage's objects for its cluster's; to be used inside of its namespace."""
+    lists = {f"{name}.json": {"kind": "List", "items": items} for name, items in stage.lists.items()}
+    return LiveWithCluster("node1", lists)
+
+
+def test_a_bundle_and_the_live_node(built: Built) -> None:
+    """What stays on the node is compared; what leads to a node without evidence is not settled, and said so."""
+    before, after = built.stages[:2]
+    old = open_bundle(built.bundle(before))
+    built.bundle(after)
+    with namespaces.entered(built.lab.namespace("node1")):
+        report = compare(old, live(built, after))
+    assert report.basis == "predicted"
+    assert "only before has evidence of node2" in report.notes
+    assert report.flows
+    here = {one.place for one in built.lab.topology.pods if one.node == "node1"}
+    for one in report.flows:
+        assert {change.key.name for some in one.cause.objects for change in some} == {"default-deny"}
+        assert one.after.verdict == "denied"
+    assert any(_places(one.flow) <= here for one in report.flows)
+    assert not any(_places(one.flow) <= here for one in report.unsettled)
+
+
+def test_a_matrix_of_the_live_node(built: Built) -> None:
+    stage = built.stages[1]
+    built.bundle(stage)
+    pods = tuple(one.place for one in built.lab.topology.pods if one.node == "node1")
+    with namespaces.entered(built.lab.namespace("node1")):
+        engine = Engine(live(built, stage))
+        walked = make_matrix(engine, Wanted(basis="predicted", sources=pods, destinations=pods))
+        assert make_matrix(engine, Wanted()).basis == "intent"
+    meant = make_matrix(engine, Wanted(basis="intent", sources=pods, destinations=pods))
+    assert "undetermined" not in {cell.verdict for sheet in walked.sheets for row in sheet.rows for cell in row}
+    assert [[[c.verdict for c in row] for row in sheet.rows] for sheet in walked.sheets] == [
+        [[c.verdict for c in row] for row in sheet.rows] for sheet in meant.sheets
+    ]
+
+
+def _places(flow: FlowText) -> set[str]:
+    return {end.removeprefix("pod/").partition(":")[0] for end in (flow.source, flow.destination)}
 
 
 def _new_objects(before: Stage, after: Stage) -> Iterator[dict[str, object]]:
