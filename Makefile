@@ -40,7 +40,7 @@ test-prometheus: setup
 test-browser: setup
 	@tests/tools/install_system_packages.sh $(BROWSER_PACKAGES)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'selenium>=4.20'
-	@$(BIN)/python -m pytest -m browser
+	@$(BIN)/python -m pytest tests/browser
 
 pictures: setup
 	@tests/tools/install_system_packages.sh prometheus
