@@ -28,6 +28,14 @@ MOST_FLOWS: Final = 6_000
 MOST_PODS: Final = 150
 """Pods that stand for all others; those that changed objects have to do with go first."""
 
+MOST_JUDGED: Final = 300_000
+"""Flows between pods of which the objects are asked whether they decide otherwise; more ports are left out."""
+
+MOST_TO_SERVICES: Final = 1_000
+"""Flows to services that changed, from the first `TO_EACH` pods to each of them."""
+
+TO_EACH: Final = 10
+
 MOST_OPEN: Final = 500
 """Open connections whose flows are compared as well."""
 
@@ -54,7 +62,7 @@ def default_flows(engines: tuple[Engine, Engine], intents: tuple[Intent, Intent]
             f"{left} more kinds of pods are not asked about; those that changed objects have to do with go first: name "
             "flows of theirs with --flows"
         )
-    asked = _ports(intents)
+    asked = _ports(intents, len(pods), notes)
     pairs = [(source, target, one) for one in asked for source in pods for target in pods if source is not target]
     if len(pairs) > MOST_FLOWS:
         notes.append(
@@ -64,10 +72,10 @@ def default_flows(engines: tuple[Engine, Engine], intents: tuple[Intent, Intent]
         pairs = _most_telling(pairs, intents)[:MOST_FLOWS]
     for source, target, one in pairs:
         found.setdefault(_between(str(source), str(target), one))
-    for change in changes:
-        if change.key.kind == "Service" and change.how == "changed":
-            for flow in _to_service(change, intents, pods):
-                found.setdefault(flow)
+    to_services = [flow for change in changes for flow in _to_service(change, intents[0], pods[:TO_EACH])]
+    if len(to_services) > MOST_TO_SERVICES:
+        notes.append(f"of {len(to_services)} flows to changed services the first {MOST_TO_SERVICES} are asked about")
+    found.update(dict.fromkeys(to_services[:MOST_TO_SERVICES]))
     for flow in _open(engines, notes):
         found.setdefault(flow)
     return Chosen(tuple(found), tuple(notes))
@@ -109,9 +117,16 @@ def _classes(intent: Intent) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def _ports(intents: tuple[Intent, Intent]) -> tuple[Asked, ...]:
+def _ports(intents: tuple[Intent, Intent], pods: int, notes: list[str]) -> Sequence[Asked]:
+    """The ports that a matrix of either state asks about, as many as can be judged for so many pods."""
     both = [mentioned_ports(one.applicability, one.applicability.endpoints).asked for one in intents]
-    return tuple(dict.fromkeys(sorted((*both[0], *both[1]))))
+    every = sorted({*both[0], *both[1]})
+    most = max(1, MOST_JUDGED // max(1, pods * pods))
+    if len(every) > most:
+        notes.append(
+            f"{len(every) - most} of {len(every)} ports are not asked about: {listed([*map(str, every[most:])])}"
+        )
+    return every[:most]
 
 
 _Pair = tuple["Endpoint", "Endpoint", Asked]
@@ -150,10 +165,12 @@ def _between(source: str, target: str, asked: Asked) -> FlowText:
     return FlowText(f"pod/{source}", f"pod/{target}{port}", protocol_name(asked.protocol))
 
 
-def _to_service(change: Change, intents: tuple[Intent, Intent], pods: Sequence[Endpoint]) -> Iterator[FlowText]:
+def _to_service(change: Change, before: Intent, pods: Sequence[Endpoint]) -> Iterator[FlowText]:
     """From each pod to each port of a service that changed."""
+    if change.key.kind != "Service" or change.how != "changed":
+        return
     key = change.key.namespace, change.key.name
-    service = next((one for one in intents[0].cluster.services if (one.namespace, one.name) == key), None)
+    service = next((one for one in before.cluster.services if (one.namespace, one.name) == key), None)
     if service is None or not service.cluster_addresses:
         return
     for port in service.ports:

@@ -92,7 +92,7 @@ def _chosen(pods: Sequence[Endpoint], names: Sequence[str], option: str, version
     for name in names:
         fitting = [one for one in pods if name in (one.namespace, str(one))]
         if not fitting:
-            known = ", ".join(sorted({one.namespace for one in pods})) or "none"
+            known = listed(sorted({one.namespace for one in pods})) or "none"
             raise UsageError(
                 f"{option} {name!r}: no namespace or pod (as ns/name) with an IPv{version} address and policy of its "
                 f"own has that name: namespaces are {known}"

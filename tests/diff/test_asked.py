@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address
 
+import pytest
+
+from calico_debug.diff import asked as asked_module
 from calico_debug.diff.asked import _name, default_flows
 from calico_debug.diff.changes import changes
 from calico_debug.diff.model import FlowText
@@ -60,6 +63,20 @@ def test_services_that_changed() -> None:
     assert {(one.destination, one.protocol) for one in found} == {("svc/shop/web:53", "udp")}
     assert len(found) == len(PODS)
     assert not [one for one in asked(after, after) if one.destination.startswith("svc/")]
+
+
+def test_what_is_too_much_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cluster(services=(SERVICE,))
+    after = cluster(services=(replace(SERVICE, backends=(BACKEND,)),))
+    monkeypatch.setattr(asked_module, "MOST_TO_SERVICES", 2)
+    monkeypatch.setattr(asked_module, "MOST_JUDGED", 10)
+    engine = Engine(MemorySource({}))
+    chosen = default_flows((engine, engine), (Intent(before), Intent(after)), changes(before, after))
+    assert chosen.notes == (
+        "1 of 2 ports are not asked about: udp 53",
+        "of 3 flows to changed services the first 2 are asked about",
+    )
+    assert len([one for one in chosen.flows if one.destination.startswith("svc/")]) == 2
 
 
 def test_open_connections_by_names() -> None:

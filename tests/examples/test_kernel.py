@@ -32,16 +32,20 @@ class Built:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.stages = [one for one in stages() if one.example == name]
-        self._folder = folder
+        self.folder = folder
         self.lab = Lab(topology(self.stages[0].cluster(folder / "first")), PORTS)
 
     def bundle(self, stage: Stage) -> Path:
         """Program the stage, and record it; the objects are those of the example's manifests."""
-        folder = self._folder / stage.directory.name
+        folder = self.folder / stage.directory.name
         self.lab.program(lab_model(stage.cluster(folder)))
+        self.record(folder)
+        return folder
+
+    def record(self, folder: Path) -> None:
+        """The nodes as they are."""
         for node in self.lab.topology.nodes:
             write_node(folder / "nodes" / node.name, self.lab.wiring, self.lab.model, node)
-        return folder
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -102,6 +106,33 @@ def test_nodes_do_what_the_objects_say(built: Built) -> None:
     assert [[[c.verdict for c in row] for row in sheet.rows] for sheet in walked.sheets] == [
         [[c.verdict for c in row] for row in sheet.rows] for sheet in meant.sheets
     ]
+
+
+def test_what_nodes_do_is_not_blamed_on_objects(built: Built) -> None:
+    """The same objects twice: once a node that was not yet programmed, once a route that leads nowhere."""
+    first, second = built.stages[:2]
+    late = built.bundle(first)
+    second.write(late)
+    report = compare(open_bundle(late), open_bundle(built.bundle(second)))
+    assert not report.objects
+    assert report.flows
+    for one in report.flows:
+        assert (one.before.verdict, one.after.verdict, one.cause.kind) == ("allowed", "denied", "programmed")
+        assert one.cause.message == "by the objects it was denied before: the first state had drifted"
+
+    whole = built.bundle(first)
+    astray = built.folder / "astray"
+    first.write(astray)
+    node = built.lab.namespace("node1")
+    kept = namespaces.run(node, ["ip", "route", "show", "10.244.2.0/24"]).strip()
+    namespaces.run(node, ["ip", "route", "replace", "blackhole", "10.244.2.0/24"])
+    try:
+        built.record(astray)
+    finally:
+        namespaces.run(node, ["ip", "route", "replace", *kept.split()])
+    report = compare(open_bundle(whole), open_bundle(astray))
+    assert not report.objects
+    assert {(one.cause.kind, one.cause.message) for one in report.flows} == {("path", "decided by no-route")}
 
 
 def live(built: Built, stage: Stage) -> LiveWithCluster:
