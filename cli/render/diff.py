@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from calico_debug.cli.render import json, yaml
+from calico_debug.cli.render import json, words, yaml
 from calico_debug.cli.render.matrix import reason_document, reason_lines
 from calico_debug.cli.render.terminal import safe
 from calico_debug.diff.model import CAUSES
@@ -106,14 +106,14 @@ def _lines(report: DiffReport) -> Iterator[str]:
             yield from (f"    {one.flow}: {one.why}" for one in entries[:MOST_SHOWN])
             yield from _more(len(entries))
             yield ""
-    yield f"{_counted(len(report.objects), 'object')} changed"
+    yield f"{words.counted(len(report.objects), 'object')} changed"
     blamed = {change for one in report.flows for some in one.cause.objects for change in some}
     for change in sorted(report.objects, key=lambda each: each not in blamed)[:MOST_SHOWN]:
         yield f"    {change}"
     yield from _more(len(report.objects))
     verdicts = sum(one.what == "verdict" for one in report.flows)
     yield (
-        f"{_counted(report.asked, 'flow')} asked about: {verdicts} with another verdict, "
+        f"{words.counted(report.asked, 'flow')} asked about: {verdicts} with another verdict, "
         f"{len(report.flows) - verdicts} decided by another rule, {len(report.unsettled)} not settled, "
         f"{len(report.gone)} only in one state"
     )
@@ -152,10 +152,6 @@ def _group_lines(flows: list[FlowChange]) -> Iterator[str]:
 def _more(number: int) -> Iterator[str]:
     if number > MOST_SHOWN:
         yield f"    and {number - MOST_SHOWN} more, which -o json lists"
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 RENDERERS: Final[Mapping[str, Callable[[DiffReport], str]]] = {

@@ -103,14 +103,20 @@ def basis_words(matrix: FlowMatrix) -> str:
     return "predicted from the rules of the nodes, for new connections"
 
 
+def heading(matrix: FlowMatrix) -> str:
+    """How many pods, and what the verdicts are made from."""
+    sources, destinations = matrix.pods
+    pods = f"{words.counted(sources, 'pod')} to {words.counted(destinations, 'pod')}"
+    return f"{pods}, IPv{matrix.version}, {basis_words(matrix)}"
+
+
 def text(matrix: FlowMatrix) -> str:
     """Tables, one for each port, then the reasons by number."""
     return "".join(f"{safe(line)}\n" for line in _lines(matrix))
 
 
 def _lines(matrix: FlowMatrix) -> Iterator[str]:
-    sources, destinations = matrix.pods
-    yield f"{sources} sources, {destinations} destinations, IPv{matrix.version}, {basis_words(matrix)}"
+    yield heading(matrix)
     yield from (f"note: {note}" for note in matrix.notes)
     yield ""
     yield "destinations"

@@ -13,7 +13,7 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from calico_debug.cli.render.matrix import MOST_MEMBERS, SYMBOLS, basis_words, document, reason_lines
+from calico_debug.cli.render.matrix import MOST_MEMBERS, SYMBOLS, document, heading, reason_lines
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import UsageError
 from calico_debug.matrix.model import MIXED
@@ -51,10 +51,7 @@ def render(matrix: FlowMatrix) -> str:
 
 
 def _data(matrix: FlowMatrix) -> Mapping[str, Any]:
-    sources, destinations = matrix.pods
-    about = (
-        f"{sources} sources, {destinations} destinations, IPv{matrix.version}, {basis_words(matrix)}: {matrix.origin}"
-    )
+    about = f"{heading(matrix)}: {matrix.origin}"
     return {
         **_safe(document(matrix)),
         "about": safe(about),

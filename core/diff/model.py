@@ -26,7 +26,7 @@ CAUSES: Final[Mapping[str, str]] = {
 
 
 class ObjectKey(NamedTuple):
-    """What identifies an object: kind as kubectl names it, namespace ("" if it has none) and name."""
+    """What identifies an object: kind as explanations name it, namespace ("" if it has none) and name."""
 
     kind: str
     namespace: str

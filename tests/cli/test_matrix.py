@@ -20,7 +20,7 @@ def test_text() -> None:
     ran = run(*SMALL)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.splitlines() == [
-        "1 sources, 2 destinations, IPv4, predicted from the rules of the nodes, for new connections",
+        "1 pod to 2 pods, IPv4, predicted from the rules of the nodes, for new connections",
         "",
         "destinations",
         "    A  stars/backend-6c9d",
@@ -82,7 +82,7 @@ def test_a_page_beside_the_answer(tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     ran = run(*SMALL, "--html", str(file))
     page = file.read_text()
-    assert ran.out.startswith("1 sources")
+    assert ran.out.startswith("1 pod to 2 pods")
     assert page == run(*SMALL, "-o", "html").out
     assert "@" not in page.partition('id="data"')[0].partition("</style>")[0].replace("@media", "")
     assert "http:" not in page.replace("http://www.w3.org", "")
