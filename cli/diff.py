@@ -60,6 +60,7 @@ def diff(
     environment: Environment, /, before: str, after: str | None, flows: str | None, output: str, **place: str | None
 ) -> int:
     """Compare and print."""
+    from calico_debug.cli.patience import patience
     from calico_debug.cli.render.diff import RENDERERS
     from calico_debug.cli.tracer import open_place, open_source
     from calico_debug.diff.compare import compare
@@ -71,7 +72,7 @@ def diff(
         asked = tuple(_flows(read_file(environment, flows), name))
     old = open_source(Place(before), environment.platform)
     new, namespace = open_place(where, environment.platform)
-    report = compare(old, new, asked, namespace)
+    report = compare(old, new, asked, namespace, patience())
     environment.stdout.write(RENDERERS[output](report))
     return EXIT_CODES[report.result]
 

@@ -72,6 +72,7 @@ def matrix(
     **place: str | None,
 ) -> int:
     """Make the matrix and print it."""
+    from calico_debug.cli.patience import patience
     from calico_debug.cli.tracer import open_source
     from calico_debug.explain.engine import Engine
     from calico_debug.matrix.make import Wanted, make_matrix
@@ -80,7 +81,7 @@ def matrix(
     asked = tuple(dict.fromkeys(parse_port(port) for port in ports))
     wanted = Wanted(by, basis, sources, destinations, asked, int(version) if version else None)
     engine = Engine(open_source(checked_place(**place), environment.platform))
-    made = make_matrix(engine, wanted)
+    made = make_matrix(engine, wanted, patience())
     if page is not None:
         _write(page, renderer("html")(made))
     environment.stdout.write(renderer(output)(made))

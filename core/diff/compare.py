@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from calico_debug.decode.policies import POLICY_SOURCES
@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 
 
 def compare(
-    before: EvidenceSource, after: EvidenceSource, flows: Sequence[FlowText] | None = None, namespace: str | None = None
+    before: EvidenceSource,
+    after: EvidenceSource,
+    flows: Sequence[FlowText] | None = None,
+    namespace: str | None = None,
+    is_enough: Callable[[], bool] = lambda: False,
 ) -> DiffReport:
-    """The comparison. ``flows`` None asks about those of `default_flows`; ``namespace`` is that of bare names.
+    """The comparison. ``flows`` None asks about those of `default_flows`, until ``is_enough``.
+
+    ``namespace`` is that of bare names.
 
     Where a state has no evidence of a node, the API's objects alone answer, and it is said. Raises `EvidenceError` for
     a state without pods.
@@ -44,6 +50,7 @@ def compare(
     if bare := [state.origin for state in states if not state.engine.states]:
         basis = "intent"
         notes.append(f"from the API's objects alone: there is no evidence of a node in {' and '.join(bare)}")
+    enough = is_enough if flows is None else (lambda: False)  # what is named is answered
     if flows is None:
         intents = culprits.ends[0].intent, culprits.ends[1].intent
         chosen = default_flows((states[0].engine, states[1].engine), intents, objects)
@@ -52,7 +59,15 @@ def compare(
     found: list[FlowChange] = []
     unsettled: list[Unsettled] = []
     gone: list[Unsettled] = []
+    asked = 0
     for flow in flows:
+        if enough():
+            notes.append(
+                f"{len(flows) - asked} of {len(flows)} flows are not asked about, as it takes long: name those that "
+                "matter with --flows"
+            )
+            break
+        asked += 1
         if basis == "predicted":
             answers = [state.answer(flow) for state in states]
         else:
@@ -69,7 +84,7 @@ def compare(
         states[1].origin,
         basis,
         objects,
-        len(flows),
+        asked,
         tuple(found),
         tuple(unsettled),
         tuple(gone),

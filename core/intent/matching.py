@@ -155,7 +155,7 @@ class Matching:
         own = [one for one in service.backends if one.address == address] if service else []
         if which == "source":
             return bool(own)
-        if port is None and own:
+        if port is None and own and flow.protocol in WITH_PORTS:
             return "the destination port is not given"
         return any((PROTOCOL_NUMBERS.get(one.protocol.lower()), one.port) == (flow.protocol, port) for one in own)
 

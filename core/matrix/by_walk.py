@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from calico_debug.errors import EvidenceError
@@ -23,14 +23,23 @@ MOST_WALKS: Final = 20_000
 
 
 def walked_table(
-    engine: Engine, sources: Sequence[Endpoint], destinations: Sequence[Endpoint], asked: Sequence[Asked], version: int
-) -> Table:
-    """What would happen to new connections between pods."""
+    engine: Engine,
+    sources: Sequence[Endpoint],
+    destinations: Sequence[Endpoint],
+    asked: Sequence[Asked],
+    version: int,
+    is_enough: Callable[[], bool] = lambda: False,
+) -> Table | None:
+    """What would happen to new connections between pods; None when it was enough before all were walked."""
     reasons: dict[Reason, int] = {}
-    rows = [
-        [[_cell(engine, source, target, one, version, reasons) for target in destinations] for one in asked]
-        for source in sources
-    ]
+    rows: list[list[list[int | None]]] = []
+    for source in sources:
+        rows.append([[] for _ in asked])
+        for number, one in enumerate(asked):
+            for target in destinations:
+                if is_enough():
+                    return None
+                rows[-1][number].append(_cell(engine, source, target, one, version, reasons))
     return Table([(str(one),) for one in sources], [(str(one),) for one in destinations], asked, rows, list(reasons))
 
 

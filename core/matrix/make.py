@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -39,8 +39,11 @@ class Wanted:
     version: int | None = None
 
 
-def make_matrix(engine: Engine, wanted: Wanted) -> FlowMatrix:
-    """The matrix. Raises `EvidenceError` without pods to ask about, `UsageError` for names nobody has or too much."""
+def make_matrix(engine: Engine, wanted: Wanted, is_enough: Callable[[], bool] = lambda: False) -> FlowMatrix:
+    """The matrix. Where ``wanted`` leaves the basis open, walking ends when ``is_enough``, and objects decide.
+
+    Raises `EvidenceError` without pods to ask about, `UsageError` for names nobody has or too much.
+    """
     cluster = engine.cluster
     if not cluster.pods:
         why = f" ({cluster.problems[0]})" if cluster.problems else ""
@@ -62,9 +65,17 @@ def make_matrix(engine: Engine, wanted: Wanted) -> FlowMatrix:
     walks = len(sources) * len(destinations) * len(asked)
     basis, why = _basis(engine, wanted.basis, walks, {one.node for one in (*sources, *destinations)})
     notes += [why] if why else []
+    table = None
     if basis == "predicted":
-        table = walked_table(engine, sources, destinations, asked, version)
-    else:
+        patience = is_enough if wanted.basis is None else lambda: False
+        table = walked_table(engine, sources, destinations, asked, version, patience)
+        if table is None:
+            basis = "intent"
+            notes.append(
+                "from the API's objects alone: walking the rules of the nodes takes long; --predicted does it all the "
+                "same, better with --from, --to and --port"
+            )
+    if table is None:
         if walks > MOST_PAIRS:
             raise UsageError(
                 f"{walks} pairs and ports are too many, {MOST_PAIRS} can be looked at: name fewer with --from, --to "

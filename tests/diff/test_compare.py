@@ -87,6 +87,15 @@ def test_too_many_flows_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("of open connections the first 3" in note for note in report.notes)
 
 
+def test_enough_is_enough() -> None:
+    turns = iter(range(10_000))
+    report = compare(bundle("nft"), bundle("stale-nft"), is_enough=lambda: next(turns) >= 20)
+    assert report.asked == 20
+    assert any("flows are not asked about, as it takes long" in note for note in report.notes)
+    flows = [FlowText("pod/client/client-5f8b", "svc/stars/backend")]
+    assert compare(bundle("nft"), bundle("stale-nft"), flows, is_enough=lambda: True).asked == 1
+
+
 def objects_alone(name: str) -> MemorySource:
     """A recording without its nodes."""
     whole = bundle(name)

@@ -91,6 +91,16 @@ def test_too_much_to_walk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_walk.MOST_WALKS == 20_000
 
 
+def test_walking_ends_when_it_is_enough() -> None:
+    turns = iter(range(1000))
+    own = engine("nft")
+    made = make_matrix(own, Wanted(asked=SOME[:1]), lambda: next(turns) >= 50)
+    assert made.basis == "intent"
+    assert made.notes[-1].startswith("from the API's objects alone: walking the rules of the nodes takes long")
+    assert next(turns) == 51
+    assert make_matrix(own, Wanted(basis="predicted", asked=SOME[:1]), lambda: True).basis == "predicted"
+
+
 def test_objects_alone(tmp_path: Path) -> None:
     from tests.matrix.worlds import namespace, pod
 
