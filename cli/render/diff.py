@@ -123,16 +123,17 @@ _Groups = dict[tuple[object, ...], list["FlowChange"]]
 
 
 def _by_cause(flows: tuple[FlowChange, ...]) -> dict[Cause, _Groups]:
-    """Changes of verdicts first, and those of the same cause and the same answers together."""
+    """Changes of verdicts first, and those of the same cause that read the same together."""
     found: dict[Cause, _Groups] = {}
     for one in sorted(flows, key=lambda each: each.what != "verdict"):
-        found.setdefault(one.cause, {}).setdefault((one.before.key, one.after.key), []).append(one)
+        said = tuple(tuple(reason_lines(answer.reason)) for answer in (one.before, one.after))
+        found.setdefault(one.cause, {}).setdefault(said, []).append(one)
     return found
 
 
 def _cause_lines(cause: Cause) -> Iterator[str]:
     if cause.kind != "objects":
-        yield f"{CAUSES[cause.kind]}: {cause.message}"
+        yield f"{CAUSES[cause.kind]} ({cause.message})"
         return
     for number, some in enumerate(cause.objects):
         joined = " together with ".join(map(str, some))

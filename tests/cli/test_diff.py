@@ -74,9 +74,20 @@ def test_a_file_of_assertions_names_flows_too(tmp_path: Path) -> None:
 
 def test_other_dataplanes_are_named() -> None:
     ran = run("diff", NFT, BPF, "--flows", "-", stdin=b'{"from": "client/client-5f8b", "to": "svc/yaobank/ghost"}')
-    assert "the nodes run another dataplane: nftables became ebpf" in ran.out
+    assert "the nodes run another dataplane (nftables became ebpf)" in ran.out
     assert "DENIED egress" in ran.out
     assert "REJECTED the service" in ran.out
+
+
+def test_what_reads_otherwise_stands_apart() -> None:
+    """Two tiers' ends are the same kind of denial, and other policies stand behind them."""
+    flows = [("client/client-5f8b", "stars/backend-6c9d:80"), ("stars/frontend-77cd", "stars/backend-6c9d:6379")]
+    lines = b"".join(json.dumps({"from": a, "to": b}).encode() + b"\n" for a, b in flows)
+    shown = diff(flows=lines).out.splitlines()
+    assert (
+        shown.count("        is   DENIED ingress: tier platform, by GlobalNetworkPolicy platform.freeze, rule 0") == 2
+    )
+    assert len([line for line in shown if line.startswith("        was")]) == 2
 
 
 @pytest.mark.parametrize(
