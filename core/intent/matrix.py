@@ -56,10 +56,6 @@ _Signature = tuple[_Answer, ...]
 @dataclass(frozen=True, slots=True)
 class Member:
     """A pod, its group, and the numbers of the policies that apply to it each way; -1 where that is not asked."""
-    """A pod, its group, and the numbers of the policies that apply to it each way.
-
-    Members of the same ``group`` and ``egress`` send alike, those of the same ``group`` and ``ingress`` receive alike.
-    """
 
     endpoint: Endpoint
     address: Address
@@ -71,17 +67,11 @@ class Member:
 class Pairs:
     """What pods decide about each other for one protocol and port, decided once where nothing can be told apart."""
 
-    def __init__(self, intent: Intent, protocol: int, port: int | None, version: int) -> None:
-        """As for `matrix`."""
-        self.intent = intent
-    """Decides for pairs of pods, of one protocol, port and IP version; keep it for all of them."""
-
-        """Nothing is decided yet. The arguments are those of `matrix`."""
     def __init__(
         self, intent: Intent, protocol: int, port: int | None, version: int, source_port: int | None = None
     ) -> None:
-        """Nothing is decided yet. The arguments are those of `matrix`; ``source_port`` None is any."""
-        self._intent = intent
+        """As for `matrix`; ``source_port`` None is any."""
+        self.intent = intent
         self._protocol, self._port, self._version = protocol, port, version
         self._source_port = source_port
         self._groups = _Groups(intent)
@@ -92,8 +82,6 @@ class Pairs:
 
     def matrix(self, sources: Sequence[Endpoint], destinations: Sequence[Endpoint]) -> Matrix:
         """See the function of that name."""
-        senders, receivers = list(self._members(sources)), list(self._members(destinations))
-        """Verdicts for all pairs."""
         senders, receivers = list(self.members(sources)), list(self.members(destinations))
         columns = {(one.group, one.ingress): one for one in receivers}
         rows: dict[tuple[int, int], tuple[Verdict, ...]] = {}
@@ -120,47 +108,32 @@ class Pairs:
 
     def flow(self, sender: Member, receiver: Member) -> PolicyFlow:
         """The flow from one pod to another."""
-        return PolicyFlow(sender.address, receiver.address, self._protocol, None, self._port, ECHO.get(self._protocol))
+        ends = sender.address, receiver.address
+        return PolicyFlow(*ends, self._protocol, self._source_port, self._port, ECHO.get(self._protocol))
 
     def decision(self, own: Member, direction: Direction, other: Member) -> Verdict:
         """What a pod's own policies decide about what it sends to another one, or has from it."""
+        return self._decided(own, direction, other).verdict
+
+    def decisions(self, sender: Member, receiver: Member) -> tuple[Decision, Decision | None]:
+        """What the sender's policies decide, and the receiver's; None where the sender's deny."""
+        egress = self._decided(sender, "egress", receiver)
+        return egress, None if egress.verdict == "denied" else self._decided(receiver, "ingress", sender)
+
+    def _decided(self, own: Member, direction: Direction, other: Member) -> Decision:
         ends = (own, other) if direction == "egress" else (other, own)
         tiers = own.egress if direction == "egress" else own.ingress
         return self._one_way(own, direction, tiers, other.group, self.flow(*ends))
 
-    def _members(self, endpoints: Sequence[Endpoint]) -> Iterator[Member]:
+    def members(self, endpoints: Sequence[Endpoint]) -> Iterator[Member]:
+        """The pods with an address of the family, to be asked about their policies in both directions."""
         members = (self.member(endpoint, "egress", "ingress") for endpoint in endpoints)
         return (member for member in members if member is not None)
 
-    def _verdict(self, sender: Member, receiver: Member) -> Verdict:
-        egress = self.decision(sender, "egress", receiver)
-        return egress if egress == "denied" else both(egress, self.decision(receiver, "ingress", sender))
-
-    def _one_way(self, own: Member, direction: Direction, tiers: int, other: int, flow: PolicyFlow) -> Verdict:
-    def members(self, endpoints: Sequence[Endpoint]) -> Iterator[Member]:
-        """The pods with an address of the family, each with what tells it apart."""
-        for endpoint in endpoints:
-            address = next((one for one in endpoint.addresses if one.version == self._version), None)
-            if address is not None:
-                egress, ingress = self._tiers(endpoint, "egress"), self._tiers(endpoint, "ingress")
-                yield Member(endpoint, address, self._groups.of(address), egress, ingress)
-
-        """The flow between two pods, as policy sees it."""
-        ends = sender.address, receiver.address
-        return PolicyFlow(*ends, self._protocol, self._source_port, self._port, ECHO.get(self._protocol))
-
-    def decisions(self, sender: Member, receiver: Member) -> tuple[Decision, Decision | None]:
-        """What the sender's policies decide, and the receiver's; None where the sender's deny."""
-        flow = self.flow(sender, receiver)
-        egress = self._one_way(sender, "egress", sender.egress, receiver.group, flow)
-        if egress.verdict == "denied":
-            return egress, None
-        return egress, self._one_way(receiver, "ingress", receiver.ingress, sender.group, flow)
-
     def verdict(self, sender: Member, receiver: Member) -> Verdict:
         """What both decide together."""
-        egress, ingress = self.decisions(sender, receiver)
-        return egress.verdict if ingress is None or ingress.verdict == "allowed" else ingress.verdict
+        egress = self.decision(sender, "egress", receiver)
+        return egress if egress == "denied" else both(egress, self.decision(receiver, "ingress", sender))
 
     def _one_way(self, own: Member, direction: Direction, tiers: int, other: int, flow: PolicyFlow) -> Decision:
         signature = tuple(
@@ -171,8 +144,7 @@ class Pairs:
         )
         key = direction, tiers, own.group if self._looks_at_itself[tiers] else -1, signature
         if key not in self._known:
-            self._known[key] = self.intent.pod_decision(own.endpoint, direction, flow).verdict
-            self._known[key] = self._intent.pod_decision(own.endpoint, direction, flow)
+            self._known[key] = self.intent.pod_decision(own.endpoint, direction, flow)
         return self._known[key]
 
     def _look(self, side: Side, answers: _Answers, other: int, direction: Direction, flow: PolicyFlow) -> _Answer:
