@@ -6,17 +6,21 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calico_debug.agent.application import Application
+from calico_debug.agent.captures.manager import Captures
 from calico_debug.agent.cluster import LiveCluster, UnusableCluster
 from calico_debug.agent.collector import Collector
 from calico_debug.agent.evidence import LiveSource
 from calico_debug.agent.guard import GuardedSource
 from calico_debug.agent.kubeconfig import find_access
+from calico_debug.agent.packets.observer import Limits
+from calico_debug.agent.packets.watch import LiveWatch
 from calico_debug.agent.routes import Work, routes
 from calico_debug.agent.server import Listeners
-from calico_debug.errors import CalicoDebugError
+from calico_debug.errors import CalicoDebugError, EvidenceError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,12 +29,15 @@ if TYPE_CHECKING:
     from calico_debug.agent.routing import Request
     from calico_debug.agent.settings import Settings
     from calico_debug.evidence.source import EvidenceSource
+    from calico_debug.model.subject import Subject
 
 log = logging.getLogger("calico_debug.agent")
 
 METRICS_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 """What the listener for Prometheus and the kubelet answers; evidence is not for them."""
 METRICS_THREADS = 2
+STREAM_BYTES = 1 << 40
+"""Bytes of packets that a stream of drops may be about: its events are what is limited."""
 READY_SECONDS = 5.0
 """How long an answer about readiness holds."""
 
@@ -81,8 +88,11 @@ def find_cluster() -> ClusterReader | None:
         return UnusableCluster(str(error))
 
 
-def work_on(open_source: Callable[[], EvidenceSource], collector: Collector) -> Work:
+def work_on(open_source: Callable[[], EvidenceSource], collector: Collector, captures: Captures | None = None) -> Work:
     """What the routes answer from: a source of its own for every request."""
+
+    def watch(subject: Subject, seconds: int, packets: int, rate: int) -> LiveWatch:
+        return LiveWatch(open_source, subject, Limits(seconds, packets, STREAM_BYTES, rate))
 
     def source(request: Request) -> EvidenceSource:
         opened = open_source()
@@ -90,7 +100,7 @@ def work_on(open_source: Callable[[], EvidenceSource], collector: Collector) -> 
             request.closing.callback(opened.close)
         return GuardedSource(opened, request.check)
 
-    return Work(source, collector.page, collector.listed, Readiness(open_source))
+    return Work(source, collector.page, collector.listed, Readiness(open_source), captures, watch)
 
 
 def open_listeners(listeners: Listeners, settings: Settings, work: Work) -> None:
@@ -109,6 +119,14 @@ def open_listeners(listeners: Listeners, settings: Settings, work: Work) -> None
         log.info("metrics on %s port %d", settings.metrics.host, port)
 
 
+def _claim(captures: Captures) -> None:
+    """Set right what an agent before has left; without it captures cannot be kept, and all else can be answered."""
+    try:
+        captures.claim()
+    except EvidenceError as error:
+        log.warning("%s", error)
+
+
 def serve(settings: Settings, node: str = "") -> None:
     """Run the agent of this node until SIGTERM or SIGINT. Raises `EvidenceError` when it cannot listen."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -118,6 +136,7 @@ def serve(settings: Settings, node: str = "") -> None:
         return LiveSource(node, find_cluster())
 
     listeners = Listeners()
+    captures = Captures(Path(settings.captures), open_source) if settings.captures else None
     collector = Collector(LiveSource(node), pods=settings.metrics_pods, open_names=open_source)
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -126,9 +145,13 @@ def serve(settings: Settings, node: str = "") -> None:
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        open_listeners(listeners, settings, work_on(open_source, collector))
+        open_listeners(listeners, settings, work_on(open_source, collector, captures))
+        if captures is not None:
+            _claim(captures)
         listeners.run()
     finally:
         listeners.close()
+        if captures is not None:
+            captures.close()
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -13,12 +13,14 @@ OFF = "off"
 
 DEFAULT_SOCKET = "/run/calico-debug/agent.sock"
 DEFAULT_METRICS = "127.0.0.1:9097"
+DEFAULT_CAPTURES = "/var/lib/calico-debug/captures"
 
 VARIABLES: Mapping[str, str] = {
     "socket": "CALICO_DEBUG_SOCKET",
     "listen": "CALICO_DEBUG_LISTEN",
     "metrics": "CALICO_DEBUG_METRICS",
     "metrics_pods": "CALICO_DEBUG_METRICS_PODS",
+    "captures": "CALICO_DEBUG_CAPTURES",
 }
 """Settings and the variables that give them when the command line does not; docs/agent.md has the same table."""
 
@@ -46,13 +48,15 @@ class Address:
 class Settings:
     """What the agent opens. ``socket`` is a path; "" or None is a listener that stays closed.
 
-    ``metrics_pods`` asks for drops by pod, which costs a series for each pod, direction and reason.
+    ``metrics_pods`` asks for drops by pod, which costs a series for each pod, direction and reason. ``captures`` is the
+    directory that captures are kept in, "" for none.
     """
 
     socket: str = DEFAULT_SOCKET
     listen: Address | None = None
     metrics: Address | None = None
     metrics_pods: bool = False
+    captures: str = DEFAULT_CAPTURES
 
 
 def settings(typed: Mapping[str, str | bool | None], variables: Mapping[str, str]) -> Settings:
@@ -68,11 +72,13 @@ def settings(typed: Mapping[str, str | bool | None], variables: Mapping[str, str
             f"--listen {listen} could be reached by others, and requests are not authenticated yet: listen on "
             "127.0.0.1 or [::1], or use the socket (kubectl exec)"
         )
+    captures = _text(given["captures"], DEFAULT_CAPTURES)
     found = Settings(
         "" if socket == OFF else socket,
         listen,
         _address("--metrics", _text(given["metrics"], DEFAULT_METRICS)),
         _flag(given["metrics_pods"]),
+        "" if captures == OFF else captures,
     )
     if not found.socket and found.listen is None and found.metrics is None:
         raise UsageError("nothing to listen on: leave --socket, --listen or --metrics open")

@@ -31,6 +31,11 @@ HELP = """Serve this node's evidence, traces and metrics over HTTP, until SIGTER
     help='/metrics, /healthz and /readyz alone, or "off"; 127.0.0.1:9097 when left out.',
 )
 @click.option("--metrics-pods", is_flag=True, default=None, help="Also export drops by pod.")
+@click.option(
+    "--captures",
+    metavar="DIR",
+    help='The directory that captures are kept in, or "off"; /var/lib/calico-debug/captures when left out.',
+)
 @click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
 @click.pass_obj
 def agent(
@@ -40,12 +45,19 @@ def agent(
     listen: str | None,
     metrics: str | None,
     metrics_pods: bool | None,
+    captures: str | None,
     node: str | None,
 ) -> int:
     """Run the agent."""
     from calico_debug.agent.settings import settings
 
-    typed = {"socket": socket, "listen": listen, "metrics": metrics, "metrics_pods": metrics_pods}
+    typed = {
+        "socket": socket,
+        "listen": listen,
+        "metrics": metrics,
+        "metrics_pods": metrics_pods,
+        "captures": captures,
+    }
     found = settings(typed, environment.variables)
     if environment.platform != "linux":
         raise EvidenceError(f"the agent reads a Linux node, and this system is {environment.platform}")

@@ -142,7 +142,7 @@ def test_settings_of_a_filter() -> None:
 
 
 def test_settings_of_all_drops() -> None:
-    _, mode, limit, _, _ = SETTINGS.unpack(encode_settings([], rate=15))
+    _, mode, limit, _, _ = SETTINGS.unpack(encode_settings(None, rate=15))
     assert (mode, limit) == (DROPS_ONLY, 2)
 
 

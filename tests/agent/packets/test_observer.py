@@ -66,7 +66,9 @@ class Seen:
 
 
 @contextmanager
-def observing(lab: Lab, node: str, ends: list[Ends], limits: Limits = SHORT, data: int = 0) -> Iterator[PacketObserver]:
+def observing(
+    lab: Lab, node: str, ends: list[Ends] | None, limits: Limits = SHORT, data: int = 0
+) -> Iterator[PacketObserver]:
     with namespaces.entered(lab.namespace(node)):
         observer = PacketObserver(ends, limits, data=data).__enter__()
     try:
@@ -83,7 +85,7 @@ def told(observer: PacketObserver) -> Seen:
     return Seen(observer, Places("node1", found.home, pods, found.behind), events)
 
 
-def watch(lab: Lab, node: str, ends: list[Ends], send: Callable[[], object], limits: Limits = SHORT) -> Seen:
+def watch(lab: Lab, node: str, ends: list[Ends] | None, send: Callable[[], object], limits: Limits = SHORT) -> Seen:
     with observing(lab, node, ends, limits) as observer:
         send()
         return told(observer)
@@ -307,7 +309,7 @@ def test_all_drops_are_limited_in_the_kernel_and_counted(lab: Lab) -> None:
             for _ in range(number):
                 client.sendto(b"x", (other, 53))
 
-    seen = watch(lab, "node1", [], send, Limits(seconds=0.5, rate=100))
+    seen = watch(lab, "node1", None, send, Limits(seconds=0.5, rate=100))
     losses = seen.observer.losses
     shown = [e for e in seen.events if e.interface == interface(lab, "blue/db1")]
     assert {e.reason for e in shown} == {"NETFILTER_DROP"}

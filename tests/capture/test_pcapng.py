@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from calico_debug.cli.render import pcapng
+from calico_debug.capture import pcapng
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,211 @@
+"""The commands ``calico-debug capture start``, ``list``, ``get``, ``stop`` and ``delete``: captures of an agent."""
+
+from __future__ import annotations
+
+import http.client
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from calico_debug.cli.environment import Environment
+from calico_debug.cli.errors import warn
+from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.observe import asked, flow_options
+from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
+
+if TYPE_CHECKING:
+    from calico_debug.cli.agent_source import AgentSource
+
+SOCKET = "/run/calico-debug/agent.sock"
+PIECE = 1 << 20
+FORMS = ("text", "json")
+
+START_HELP = """Have this node's agent capture by itself, into a ring of files.
+
+    It goes on without this command, until its time or its packets are used up, or `capture stop`. When the files are
+    full the oldest makes room for the next.
+
+    \b
+    Examples:
+      calico-debug capture start --pod client/client --seconds 3600 --bytes 268435456 --files 8
+      calico-debug capture start --policy networkpolicy/client/platform.client-egress
+      calico-debug capture start --drops
+    """
+
+GET_HELP = """Write what a capture has to one pcapng file, also while it runs.
+
+    \b
+    Examples:
+      calico-debug capture get 20261121-173000-1f3a --write capture.pcapng
+    """
+
+
+def _agent(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--agent",
+        metavar="SOCKET|URL",
+        default=SOCKET,
+        help=f"The agent's socket, or http://ADDR:PORT; {SOCKET} when left out.",
+    )(command)
+
+
+def _output(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("-o", "--output", type=click.Choice(FORMS), default="text", help="The form of the answer.")(
+        command
+    )
+
+
+def _limit(name: str, parameter: str, least: int, most: int, help_text: str) -> Callable[..., Any]:
+    return click.option(name, parameter, type=click.IntRange(least, most), metavar="N", help=help_text)
+
+
+@click.command("start", short_help="Have the agent capture by itself.", help=START_HELP)
+@flow_options
+@_limit("--seconds", "seconds", 1, 86_400, "Capture for so long at most; 600 when left out, 86400 at most.")
+@_limit("--packets", "packets", 1, 10_000_000, "End after so many packets; 100000 when left out.")
+@_limit("--bytes", "bytes", 65_536, 1 << 30, "Keep so many bytes in all files; 64 MiB when left out, 1 GiB at most.")
+@_limit("--files", "files", 1, 64, "Keep so many files; 4 when left out.")
+@_limit("--snap", "snap", 64, 2048, "Keep so many bytes of each packet; 256 when left out, 2048 at most.")
+@_limit(
+    "--rate",
+    "rate",
+    10,
+    100_000,
+    "Of anything but one flow: capture so many events a second and CPU, and count the others; 1000 when left out.",
+)
+@click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
+@_agent
+@_output
+@click.pass_obj
+def start(
+    environment: Environment,
+    /,
+    source: str | None,
+    destination: str | None,
+    protocol: str | None,
+    via: str | None,
+    pod: str | None,
+    policy: str | None,
+    drops: bool,
+    namespace: str | None,
+    agent: str,
+    output: str,
+    **limits: int | None,
+) -> int:
+    """Begin a capture."""
+    subject = asked(source, destination, protocol, via, pod, policy, drops)
+    body = {**subject.document, **{name: value for name, value in limits.items() if value is not None}}
+    document = _source(agent).json("/v1/captures", body | ({"namespace": namespace} if namespace else {}))
+    warn(environment.stderr, _texts(document.get("notes")))
+    return _tell(environment, document, output)
+
+
+@click.command("list", short_help="Say which captures the agent has.")
+@_agent
+@_output
+@click.pass_obj
+def list_captures(environment: Environment, /, agent: str, output: str) -> int:
+    """Which captures there are, under way and ended, each with what was lost."""
+    from calico_debug.cli.render.captures import listing
+
+    document = _source(agent).json("/v1/captures")
+    return _write(environment, document, output, lambda: listing(_documents(document.get("captures"))))
+
+
+@click.command("get", short_help="Write what a capture has to a file.", help=GET_HELP)
+@click.argument("capture", metavar="ID")
+@click.option("-w", "--write", "path", metavar="FILE", required=True, help="The file to make; there must be none yet.")
+@_agent
+@click.pass_obj
+def get(environment: Environment, /, capture: str, path: str, agent: str) -> int:
+    """Fetch a capture's files."""
+    from calico_debug.cli.render.captures import one
+
+    source = _source(agent)
+    place = f"/v1/captures/{quote(capture, safe='')}"
+    document = source.json(place)
+    names = [str(file.get("name", "")) for file in _documents(document.get("files"))]
+    if not names:
+        raise EvidenceError(f"capture {capture} has no file: nothing was captured")
+    with new_file(path) as file:
+        for name in names:
+            try:
+                with source.opened(f"{place}/files/{quote(name, safe='')}") as stream:
+                    while piece := stream.read(PIECE):
+                        file.write(piece)
+            except (OSError, http.client.HTTPException) as error:
+                raise EvidenceError(f"{source.origin} broke off its answer ({error!r}); try again") from None
+        size = file.tell()
+    environment.stdout.write(f"{path}: {size} bytes, {len(names)} of the capture's files\n")
+    environment.stdout.write(one(document))
+    return ExitCode.ANSWERED
+
+
+@click.command("stop", short_help="End a capture; its files stay.")
+@click.argument("capture", metavar="ID")
+@click.option("--delete", is_flag=True, help="Also remove the capture with its files.")
+@_agent
+@_output
+@click.pass_obj
+def stop(environment: Environment, /, capture: str, delete: bool, agent: str, output: str) -> int:
+    """End a capture, and say what it has."""
+    place = f"/v1/captures/{quote(capture, safe='')}"
+    return _tell(environment, _source(agent).json(f"{place}/files" if delete else place, method="DELETE"), output)
+
+
+@click.command("delete", short_help="End a capture, and remove it with its files.")
+@click.argument("capture", metavar="ID")
+@_agent
+@_output
+@click.pass_obj
+def delete_capture(environment: Environment, /, capture: str, agent: str, output: str) -> int:
+    """Remove a capture."""
+    place = f"/v1/captures/{quote(capture, safe='')}/files"
+    return _tell(environment, _source(agent).json(place, method="DELETE"), output)
+
+
+COMMANDS: tuple[click.Command, ...] = (start, list_captures, get, stop, delete_capture)
+"""To be added to the group ``capture``."""
+
+
+def new_file(path: str) -> Any:
+    """A file, made anew and for its owner alone: packets may hold secrets. Raises `UsageError`."""
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+    except FileExistsError:
+        raise UsageError(f"{path} is there already: name another file with --write, or remove it") from None
+    except OSError as error:
+        raise CalicoDebugError(f"{path} cannot be made: {error.strerror}; name another file with --write") from None
+
+
+def _source(place: str) -> AgentSource:
+    from calico_debug.cli.agent_source import AgentSource
+
+    return AgentSource(place)
+
+
+def _tell(environment: Environment, document: Mapping[str, Any], output: str) -> int:
+    from calico_debug.cli.render.captures import one
+
+    return _write(environment, document, output, lambda: one(document))
+
+
+def _write(environment: Environment, document: Mapping[str, Any], output: str, text: Callable[[], str]) -> int:
+    if output == "json":
+        from calico_debug.explain.packet_document import json_line
+
+        environment.stdout.write(json_line(dict(document)))
+    else:
+        environment.stdout.write(text())
+    return ExitCode.ANSWERED
+
+
+def _documents(value: object) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _texts(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
