@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from calico_debug.agent.packets.namespaces import Namespaces
-    from calico_debug.capture.aim import Aim
+    from calico_debug.capture.aim import Aim, NamedPolicy
     from calico_debug.evidence.source import EvidenceSource
-    from calico_debug.intent.model import PolicyKey
     from calico_debug.model.explanation import FlowExplanation
     from calico_debug.model.packet_event import PacketEvent
     from calico_debug.model.subject import Subject
@@ -65,7 +64,7 @@ class LiveWatch:
 
     subject: str
     explanation: FlowExplanation | None
-    policy: PolicyKey | None
+    policy: NamedPolicy | None
 
     def __enter__(self) -> Self:
         """Begin. Raises `EvidenceError`."""
@@ -123,7 +122,7 @@ class LiveWatch:
         """What says what captured packets are."""
         predictions = Predictions(self._open)
         self._closing.callback(predictions.close)
-        return Teller(self.explanation, self.policy, predictions)
+        return Teller(self.explanation, lambda: self.policy, predictions)
 
     # ------------------------------------------------------------------------------------------------- what comes later
 
@@ -142,6 +141,7 @@ class LiveWatch:
                 self.places = self._places(namespaces, state, engine.cluster)
             if several:
                 aim = find_aim(engine, self._asked, self.node)
+                self.policy = aim.policy
                 if left := self._observer.add(aim.ends or ()):
                     self._note(f"{left} addresses more than are looked for at once: their packets are not captured")
         finally:

@@ -17,12 +17,53 @@ from calico_debug.state.resolve import Resolver
 if TYPE_CHECKING:
     from calico_debug.explain.engine import Engine
     from calico_debug.intent.model import Policy, PolicyKey
-    from calico_debug.model.explanation import FlowExplanation
+    from calico_debug.model.explanation import FlowExplanation, Step
     from calico_debug.model.routing import Address
     from calico_debug.model.subject import Subject
 
+END_OF_TIER = "end-of-tier"
+"""A value of ``decision.reason``: policies of a tier select the endpoint, and none of their rules matched."""
 NAMED = 3
 """As many ends or pods are named in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPolicy:
+    """A policy that was named, with what of it tells whether it decides a flow. ``addresses`` are those of the
+    endpoints that it selects on the node.
+    """
+
+    key: PolicyKey
+    tier: str
+    types: frozenset[str]
+    addresses: frozenset[Address]
+
+    def decides(self, explanation: FlowExplanation) -> str:
+        """How it decides a flow, in words; "" when it does not."""
+        decision = explanation.decision
+        if decision is None:
+            return ""
+        step = allowed_before(explanation)
+        known = decision.policy or (step.policy if step is not None else None)
+        if known is not None and (known.kind, known.namespace, known.name) == tuple(self.key):
+            return "decided by the captured policy"
+        if decision.reason != END_OF_TIER or decision.tier != self.tier or decision.direction not in self.types:
+            return ""
+        end = explanation.source if decision.direction == "egress" else explanation.destination
+        ips = {end.ip} if decision.direction == "egress" or not explanation.backends else set()
+        ips |= {backend.ip for backend in explanation.backends} if decision.direction != "egress" else set()
+        selected = {str(address) for address in self.addresses}
+        return "decided at the end of the captured policy's tier" if ips and ips <= selected else ""
+
+
+def allowed_before(explanation: FlowExplanation) -> Step | None:
+    """The policy that let the flow go on, where it is open what becomes of it behind: a node whose evidence is not here
+    is the usual case.
+    """
+    if explanation.verdict != "undetermined":
+        return None
+    steps = (one for one in reversed(explanation.steps) if one.policy and not one.hypothetical)
+    return next((one for one in steps if one.action == "allowed"), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +75,7 @@ class Aim:
     ends: tuple[Ends, ...] | None
     text: str
     explanation: FlowExplanation | None = None
-    policy: PolicyKey | None = None
+    policy: NamedPolicy | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -105,7 +146,9 @@ def _policy(engine: Engine, subject: Subject, node: str) -> Aim:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     text = f"{policy.key}: {', '.join(names[:NAMED]) or 'no endpoint'}{more} on {node}"
     ends = tuple(everything_of(address) for one, _ in selected for address in one.addresses)
-    return Aim(ends, _what(subject, text), policy=policy.key, notes=tuple(notes))
+    addresses = frozenset(address for one, _ in selected for address in one.addresses)
+    named = NamedPolicy(policy.key, policy.tier, frozenset(policy.types), addresses)
+    return Aim(ends, _what(subject, text), policy=named, notes=tuple(notes))
 
 
 def _named(policies: tuple[Policy, ...], subject: Subject, engine: Engine) -> Policy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from calico_debug.capture.aim import allowed_before
 from calico_debug.explain.packet_story import VERBS, direction, drop_words
 from calico_debug.model.explanation import REASONS
 from calico_debug.model.packet_event import DROPPED
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from calico_debug.capture.flows import FlowOf
     from calico_debug.capture.predictions import Prediction
     from calico_debug.explain.packet_story import Places
-    from calico_debug.intent.model import PolicyKey
-    from calico_debug.model.explanation import BackendOutcome, FlowEnd, FlowExplanation
+    from calico_debug.model.explanation import BackendOutcome, FlowEnd, FlowExplanation, PolicyRef, RuleRef
     from calico_debug.model.packet_event import PacketEvent
 
 
@@ -26,9 +26,9 @@ def comment(
     marks: Sequence[str],
     prediction: Prediction | None,
     flow: FlowOf | None = None,
-    decided: bool = False,
+    decided: str = "",
 ) -> str:
-    """One line, harmless to print. ``flow`` is the packet's, ``decided`` whether the captured policy decides it."""
+    """One line, harmless to print. ``flow`` is the packet's, ``decided`` how the captured policy decides it."""
     way = direction(event) or ("answer" if flow is not None and flow.reply else "")
     parts = [f"{way} {VERBS[event.kind]}".strip() + f" {places.of(event)}"]
     if event.kind == DROPPED:
@@ -41,7 +41,7 @@ def comment(
     elif prediction is not None and prediction.problem:
         parts.append(f"no prediction: {prediction.problem}")
     if decided:
-        parts.append("decided by the captured policy")
+        parts.append(decided)
     return safe("; ".join(parts))
 
 
@@ -51,25 +51,22 @@ def predicted(explanation: FlowExplanation) -> str:
     if decision is None:
         return f"predicted {explanation.verdict.upper()}"
     parts = [f"predicted {explanation.verdict.upper()}{f' on {decision.node}' if decision.node else ''}"]
-    if decision.tier:
-        parts.append(f"tier {decision.tier}")
-    if decision.policy is not None:
-        policy = decision.policy
-        parts.append(f"policy {policy.kind} {policy.namespace}/{policy.name}".replace(" /", " "))
-    if decision.rule is not None:
-        parts.append(f"rule {'?' if decision.rule.index is None else decision.rule.index}")
+    parts += _who(decision.tier, decision.policy, decision.rule)
     why = decision.detail or REASONS.get(decision.reason, "")
     parts.append(f"reason {decision.reason}{f': {why}' if why else ''}")
+    if (step := allowed_before(explanation)) is not None:
+        parts.append(f"before that {step.direction} allowed on {step.node}")
+        parts += _who(step.tier, step.policy, step.rule)
     return "; ".join(parts)
 
 
-def decided_by(explanation: FlowExplanation | None, policy: PolicyKey | None) -> bool:
-    """Whether a policy decides a flow."""
-    if explanation is None or explanation.decision is None or policy is None:
-        return False
-    decision = explanation.decision
-    known = decision.policy
-    return known is not None and (known.kind, known.namespace, known.name) == tuple(policy)
+def _who(tier: str, policy: PolicyRef | None, rule: RuleRef | None) -> list[str]:
+    parts = [f"tier {tier}"] if tier else []
+    if policy is not None:
+        parts.append(f"policy {policy.kind} {f'{policy.namespace}/' if policy.namespace else ''}{policy.name}")
+    if rule is not None:
+        parts.append("a rule" if rule.index is None else f"rule {rule.index}")
+    return parts
 
 
 def names(explanation: FlowExplanation) -> dict[str, list[str]]:

@@ -122,6 +122,7 @@ class PacketFlows:
         opening = (event.flags or 0) & (SYN | ACK)
         if opening == SYN:
             return FlowOf(ends)
-        if opened := self._opened(ends):
-            return FlowOf(*opened)
-        return FlowOf(ends.reversed(), True) if opening == SYN | ACK else FlowOf(ends, sure=False)
+        opened = self._opened(ends)
+        if opening == SYN | ACK:
+            return FlowOf(*opened) if opened is not None and opened[1] else FlowOf(ends.reversed(), True)
+        return FlowOf(*opened) if opened is not None else FlowOf(ends, sure=False)

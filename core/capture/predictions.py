@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from calico_debug.capture.flows import FlowOf, Recent
+from calico_debug.decode.conntrack import decode_connections
 from calico_debug.errors import CalicoDebugError, EvidenceError
+from calico_debug.evidence.source import PointLookups
 from calico_debug.explain.engine import Engine
 from calico_debug.model.conntrack import Tuple
 from calico_debug.model.packet_event import Ends
@@ -16,7 +18,6 @@ from calico_debug.state.resolve import Resolver
 
 if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource
-    from calico_debug.model.conntrack import Connection
     from calico_debug.model.explanation import FlowExplanation
 
 MOST = 2048
@@ -26,6 +27,8 @@ FRESH_SECONDS = 30.0
 SHARE, BURST = 0.4, 2.0
 """The part of the time that may go into walks, and seconds of it that may be saved up: packets come on meanwhile."""
 PORT_PROTOCOLS = (6, 17, 132)
+EBPF = "ebpf"
+"""The dataplane whose connections conntrack does not have."""
 TOO_MANY = "not walked: new flows come faster than they can be walked"
 
 
@@ -73,21 +76,31 @@ class Predictions:
         return found
 
     def opened(self, ends: Ends) -> tuple[Ends, bool] | None:
-        """The ends that conntrack's connection was opened with, of a packet with these, and whether that is an answer;
-        None without a connection.
+        """The ends that conntrack's connection was opened with, of a packet with these, and whether that is an answer.
+
+        Without a connection the packet is as good as new, to conntrack. None where conntrack does not tell.
         """
         if ends.protocol not in PORT_PROTOCOLS or not self._may_work():
             return None
         begun = self._clock()
-        found: Connection | None = None
-        for state in self._ready().states.values():
-            try:
-                found = found or state.connection(_tuple(ends)) or state.connection(_tuple(ends.reversed()))
-            except EvidenceError:
-                continue  # eBPF nodes have other tables; without an answer the packet is taken as it is
-        self._credit -= self._clock() - begun
-        if found is None:
+        try:
+            return self._tracked(ends)
+        except EvidenceError:
             return None
+        finally:
+            self._credit -= self._clock() - begun
+
+    def _tracked(self, ends: Ends) -> tuple[Ends, bool] | None:
+        engine = self._ready()
+        (state,) = engine.states.values()
+        node = engine.source.node(state.name)
+        if not isinstance(node, PointLookups) or state.dataplane == EBPF:
+            return None
+        wanted = _tuple(ends)
+        connections = decode_connections(node.find_connection(wanted)).connections
+        found = next((one for one in connections if wanted in (one.original, one.reply)), None)
+        if found is None:
+            return ends, False
         request, answer = _ends(found.original), _ends(found.reply)
         return request, ends in (answer, request.reversed())
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from calico_debug.capture.comments import comment, decided_by, names
+from calico_debug.capture.comments import comment, names
 from calico_debug.capture.flows import PacketFlows
 from calico_debug.capture.predictions import Prediction, Predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from calico_debug.capture.aim import NamedPolicy
     from calico_debug.explain.packet_story import Places
-    from calico_debug.intent.model import PolicyKey
     from calico_debug.model.explanation import FlowExplanation
     from calico_debug.model.packet_event import Ends, PacketEvent
 
@@ -35,10 +35,10 @@ class Teller:
     def __init__(
         self,
         explanation: FlowExplanation | None,
-        policy: PolicyKey | None = None,
+        policy: Callable[[], NamedPolicy | None] = lambda: None,
         predictions: Predictions | None = None,
     ) -> None:
-        """``explanation`` is of the one flow that is captured, if it is one; ``policy`` what was named.
+        """``explanation`` is of the one flow that is captured, if it is one; ``policy`` gives what was named.
 
         Without ``predictions`` only that one flow has a prediction.
         """
@@ -59,9 +59,10 @@ class Teller:
         if self._predictions is not None:
             prediction = self._predictions.of(flow) if flow is not None else None
         explanation = prediction.explanation if prediction is not None else None
-        decided = decided_by(explanation, self._policy)
+        policy = self._policy()
+        decided = policy.decides(explanation) if policy is not None and explanation is not None else ""
         text = comment(event, places, marks, prediction, flow, decided)
-        return Told(number, text, names(explanation) if explanation is not None else {}, decided, prediction)
+        return Told(number, text, names(explanation) if explanation is not None else {}, bool(decided), prediction)
 
     def _opened(self, ends: Ends) -> tuple[Ends, bool] | None:
         return None if self._predictions is None else self._predictions.opened(ends)
