@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from calico_debug.agent.packets.watch import LiveWatch
     from calico_debug.model.packet_event import PacketEvent
 
+WATCH_KIND = "PacketWatch"
 STREAMS = 2
 """Streams of drops at once; they come on top of other requests, as they last."""
 STREAM_SECONDS, STREAM_EVENTS = 60, 100_000
@@ -149,11 +150,14 @@ def _subject(given: Mapping[str, Any]) -> Subject:
 
 
 def _stream(watch: LiveWatch) -> Iterator[bytes]:
-    """One line for each drop, and one at the end; between them nothing, so that it is noticed when the client goes."""
+    """One line when watching has begun, one for each drop, and one at the end; between them pieces of nothing, so that
+    it is noticed when the client goes.
+    """
     teller = watch.teller()
     events = 0
-    # The answer begins when watching has.
-    yield b""
+    yield json_line(
+        {"apiVersion": API_VERSION, "kind": WATCH_KIND, "node": watch.node, "subject": watch.subject}
+    ).encode()
     for turn in chain(watch.turns(), _rest(watch)):
         for event in turn:
             told = teller.tell(event, watch.places, ())
@@ -203,7 +207,7 @@ def capture_routes(do: CaptureHandlers) -> tuple[Route, ...]:
             "/v1/drops",
             "drops",
             "Packets that this node drops, as they are dropped",
-            "one JSON object a line, PacketEvent, and at the end PacketObservation (cli.md)",
+            "one JSON object a line: PacketWatch, PacketEvent for each, PacketObservation",
             do.drops,
             LINES,
             query=DROPS,

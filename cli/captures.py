@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import click
 
+from calico_debug.agent.settings import DEFAULT_SOCKET, OFF, VARIABLES
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
@@ -19,7 +20,6 @@ from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
 if TYPE_CHECKING:
     from calico_debug.cli.agent_source import AgentSource
 
-SOCKET = "/run/calico-debug/agent.sock"
 PIECE = 1 << 20
 FORMS = ("text", "json")
 
@@ -46,9 +46,8 @@ GET_HELP = """Write what a capture has to one pcapng file, also while it runs.
 def _agent(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--agent",
-        metavar="SOCKET|URL",
-        default=SOCKET,
-        help=f"The agent's socket, or http://ADDR:PORT; {SOCKET} when left out.",
+        metavar="SOCKET_OR_URL",
+        help=f"The agent; when left out, {VARIABLES['socket']}, else {DEFAULT_SOCKET}.",
     )(command)
 
 
@@ -91,14 +90,14 @@ def start(
     policy: str | None,
     drops: bool,
     namespace: str | None,
-    agent: str,
+    agent: str | None,
     output: str,
     **limits: int | None,
 ) -> int:
     """Begin a capture."""
     subject = asked(source, destination, protocol, via, pod, policy, drops)
     body = {**subject.document, **{name: value for name, value in limits.items() if value is not None}}
-    document = _source(agent).json("/v1/captures", body | ({"namespace": namespace} if namespace else {}))
+    document = _source(environment, agent).json("/v1/captures", body | ({"namespace": namespace} if namespace else {}))
     warn(environment.stderr, _texts(document.get("notes")))
     return _tell(environment, document, output)
 
@@ -107,11 +106,11 @@ def start(
 @_agent
 @_output
 @click.pass_obj
-def list_captures(environment: Environment, /, agent: str, output: str) -> int:
+def list_captures(environment: Environment, /, agent: str | None, output: str) -> int:
     """Which captures there are, under way and ended, each with what was lost."""
     from calico_debug.cli.render.captures import listing
 
-    document = _source(agent).json("/v1/captures")
+    document = _source(environment, agent).json("/v1/captures")
     return _write(environment, document, output, lambda: listing(_documents(document.get("captures"))))
 
 
@@ -120,11 +119,11 @@ def list_captures(environment: Environment, /, agent: str, output: str) -> int:
 @click.option("-w", "--write", "path", metavar="FILE", required=True, help="The file to make; there must be none yet.")
 @_agent
 @click.pass_obj
-def get(environment: Environment, /, capture: str, path: str, agent: str) -> int:
+def get(environment: Environment, /, capture: str, path: str, agent: str | None) -> int:
     """Fetch a capture's files."""
     from calico_debug.cli.render.captures import one
 
-    source = _source(agent)
+    source = _source(environment, agent)
     place = f"/v1/captures/{quote(capture, safe='')}"
     document = source.json(place)
     names = [str(file.get("name", "")) for file in _documents(document.get("files"))]
@@ -150,10 +149,12 @@ def get(environment: Environment, /, capture: str, path: str, agent: str) -> int
 @_agent
 @_output
 @click.pass_obj
-def stop(environment: Environment, /, capture: str, delete: bool, agent: str, output: str) -> int:
+def stop(environment: Environment, /, capture: str, delete: bool, agent: str | None, output: str) -> int:
     """End a capture, and say what it has."""
     place = f"/v1/captures/{quote(capture, safe='')}"
-    return _tell(environment, _source(agent).json(f"{place}/files" if delete else place, method="DELETE"), output)
+    return _tell(
+        environment, _source(environment, agent).json(f"{place}/files" if delete else place, method="DELETE"), output
+    )
 
 
 @click.command("delete", short_help="End a capture, and remove it with its files.")
@@ -161,10 +162,10 @@ def stop(environment: Environment, /, capture: str, delete: bool, agent: str, ou
 @_agent
 @_output
 @click.pass_obj
-def delete_capture(environment: Environment, /, capture: str, agent: str, output: str) -> int:
+def delete_capture(environment: Environment, /, capture: str, agent: str | None, output: str) -> int:
     """Remove a capture."""
     place = f"/v1/captures/{quote(capture, safe='')}/files"
-    return _tell(environment, _source(agent).json(place, method="DELETE"), output)
+    return _tell(environment, _source(environment, agent).json(place, method="DELETE"), output)
 
 
 COMMANDS: tuple[click.Command, ...] = (start, list_captures, get, stop, delete_capture)
@@ -181,10 +182,13 @@ def new_file(path: str) -> Any:
         raise CalicoDebugError(f"{path} cannot be made: {error.strerror}; name another file with --write") from None
 
 
-def _source(place: str) -> AgentSource:
+def _source(environment: Environment, place: str | None) -> AgentSource:
     from calico_debug.cli.agent_source import AgentSource
 
-    return AgentSource(place)
+    usual = environment.variables.get(VARIABLES["socket"]) or DEFAULT_SOCKET
+    if place is None and usual == OFF:
+        raise UsageError(f"{VARIABLES['socket']} is off: name an agent with --agent")
+    return AgentSource(place or usual)
 
 
 def _tell(environment: Environment, document: Mapping[str, Any], output: str) -> int:

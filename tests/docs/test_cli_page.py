@@ -12,8 +12,9 @@ from calico_debug.cli.agent import agent
 from calico_debug.cli.assertions import assertions
 from calico_debug.cli.bundle import HELP as BUNDLE_HELP
 from calico_debug.cli.bundle import bundle
+from calico_debug.cli.capture import GROUP_HELP, capture
 from calico_debug.cli.capture import HELP as CAPTURE_HELP
-from calico_debug.cli.capture import capture
+from calico_debug.cli.captures import GET_HELP, START_HELP
 from calico_debug.cli.chain import HELP as CHAIN_HELP
 from calico_debug.cli.chain import chain
 from calico_debug.cli.commands import commands as group
@@ -52,7 +53,8 @@ def test_options() -> None:
         *((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle")),
         *((policies, "policies"), (endpoints, "endpoints"), (drift, "drift"), (doctor, "doctor"), (stale, "stale")),
         (staged, "staged"),
-        *((observe, "observe"), (capture, "capture")),
+        (observe, "observe"),
+        *((command, f"capture {name}") for name, command in capture.commands.items()),
     )
     for command, title in (*pages, (agent, "agent")):
         context = click.Context(command, help_option_names=["-h", "--help"])
@@ -61,6 +63,12 @@ def test_options() -> None:
             t for t in tables(section("cli.md", title)) if t[0][0].startswith("`--") or t[0][0].startswith("`-")
         )
         assert table == [(written(option), option.help) for option in options]
+
+
+def test_commands_of_capture() -> None:
+    assert tables(section("cli.md", "capture"))[0] == [
+        (f"`capture {name}`", command.short_help) for name, command in capture.commands.items()
+    ]
 
 
 def test_codes_of_drift() -> None:
@@ -104,6 +112,9 @@ EXAMPLES = sorted(
             AGENT_HELP,
             CHAIN_HELP,
             CAPTURE_HELP,
+            GROUP_HELP,
+            START_HELP,
+            GET_HELP,
             OBSERVE_HELP,
             BUNDLE_HELP,
             str(group.help),
