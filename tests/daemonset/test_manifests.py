@@ -12,9 +12,10 @@ import yaml
 
 from calico_debug import __version__
 from calico_debug.agent.bpf import BPFFS, CALICO_CGROUP, COMMANDS, POLICY_DEBUG
+from calico_debug.agent.captures.manager import MOST_BYTES
 from calico_debug.agent.commands import PACKAGES
 from calico_debug.agent.run import METRICS_PATHS
-from calico_debug.agent.settings import DEFAULT_METRICS, DEFAULT_SOCKET, VARIABLES, settings
+from calico_debug.agent.settings import DEFAULT_CAPTURES, DEFAULT_METRICS, DEFAULT_SOCKET, VARIABLES, settings
 from calico_debug.cli.agent import agent
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,14 @@ def overlay(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def test_captures_have_room() -> None:
+    """Where packets can be watched, and more of it than the agent takes: a pod beyond its limit is evicted."""
+    mounts = {one["name"]: one["mountPath"] for one in container_of("trace")["volumeMounts"]}
+    assert Path(DEFAULT_CAPTURES).parent == Path(mounts["captures"])
+    (volume,) = (one for one in pod_of("trace")["volumes"] if one["name"] == "captures")
+    assert int(volume["emptyDir"]["sizeLimit"].removesuffix("Gi")) << 30 > MOST_BYTES
+
+
 def test_every_file_is_used() -> None:
     used = set()
     for made in DAEMONSET.rglob("kustomization.yaml"):
@@ -135,7 +144,7 @@ def test_mounts_are_where_the_code_looks(overlay: str) -> None:
         assert volumes[mounts[path]["name"]]["hostPath"] == {"path": path}
     assert str(Path(DEFAULT_SOCKET).parent) in mounts
     writable = [mount["name"] for mount in mounts.values() if not mount.get("readOnly")]
-    assert [next(key for key in volumes[name] if key != "name") for name in writable] == ["emptyDir"]
+    assert {next(key for key in volumes[name] if key != "name") for name in writable} == {"emptyDir"}
 
 
 def test_rights_are_few(overlay: str) -> None:
