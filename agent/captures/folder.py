@@ -102,7 +102,7 @@ class Folder:
             found = json.loads((self.path / name / DOCUMENT).read_bytes())
             document = found if isinstance(found, dict) else document
         with suppress(OSError):
-            document["files"] = documents(kept(self.path / name))
+            document["files"] = documents(kept(self.path / name, _known(document)))
         return document
 
     def size(self) -> int:
@@ -148,6 +148,14 @@ def documents(files: tuple[FileInfo, ...]) -> list[Document]:
         {"name": one.name, "bytes": one.bytes, "packets": one.packets, **({"open": True} if one.open else {})}
         for one in files
     ]
+
+
+def _known(document: Document) -> Mapping[tuple[str, int], int]:
+    """Packets of files, by name and size, as a document has them."""
+    try:
+        return {(str(one["name"]), int(one["bytes"])): int(one["packets"]) for one in document.get("files", ())}
+    except (TypeError, KeyError, ValueError):
+        return {}
 
 
 def _pieces(opened: Any, size: int | None) -> Iterator[bytes]:

@@ -100,9 +100,11 @@ class Captures:
 
     def close(self) -> None:
         """End every capture; their files stay."""
-        for running in list(self._running.values()):
-            if running.running:
-                running.stop()
+        running = [one for one in self._running.values() if one.running]
+        for one in running:
+            one.end()
+        for one in running:
+            one.stop()
         self._folder.release()
 
     def _room(self, limits: CaptureLimits) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,10 +126,14 @@ def recover(folder: Path) -> None:
         path.rename(path.with_suffix(""))
 
 
-def kept(folder: Path) -> tuple[FileInfo, ...]:
-    """The closed files of a folder, the oldest first. Raises `OSError`."""
+def kept(folder: Path, known: Mapping[tuple[str, int], int]) -> tuple[FileInfo, ...]:
+    """The closed files of a folder, the oldest first. Packets are counted where ``known`` does not tell, by name and
+    size. Raises `OSError`.
+    """
+    sizes = ((path, path.stat().st_size) for path in sorted(folder.glob(f"*{SUFFIX}")))
     return tuple(
-        FileInfo(path.name, path.stat().st_size, _whole(path)[1]) for path in sorted(folder.glob(f"*{SUFFIX}"))
+        FileInfo(path.name, size, known[path.name, size] if (path.name, size) in known else _whole(path)[1])
+        for path, size in sizes
     )
 
 

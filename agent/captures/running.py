@@ -133,10 +133,14 @@ class Running:
         """The bytes of the file that is written now, None when it is another."""
         return next((one.bytes for one in self._ring.files if one.open and one.name == file), None)
 
-    def stop(self) -> None:
-        """End it, and wait until its files are closed."""
+    def end(self) -> None:
+        """Let it end soon."""
         self._stopped = True
         self._watch.stop()
+
+    def stop(self) -> None:
+        """End it, and wait until its files are closed."""
+        self.end()
         self._thread.join(PATIENCE)
 
     # ----------------------------------------------------------------------------------------------------- internals

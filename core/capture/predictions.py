@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource
     from calico_debug.model.explanation import FlowExplanation
 
-MOST = 2048
-"""Predictions that are kept."""
+MOST = 512
+"""Predictions that are kept, each of some 10 KiB."""
 FRESH_SECONDS = 30.0
 """How long a prediction holds; policy may change."""
 SHARE, BURST = 0.4, 2.0

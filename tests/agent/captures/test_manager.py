@@ -45,12 +45,18 @@ class Objects:
 
     def __init__(self, lab: Lab) -> None:
         self._files = cluster_files(lab.topology, MODEL)
+        self.without = ""
+        """A pod that the API does not know yet."""
 
     def files(self) -> Sequence[str]:
         return tuple(self._files)
 
     def read(self, file: str) -> bytes:
-        return json.dumps(self._files[file]).encode()
+        content = self._files[file]
+        if file == "pods.json":
+            items = [one for one in content["items"] if one["metadata"]["name"] != self.without]
+            content = {**content, "items": items}
+        return json.dumps(content).encode()
 
 
 class Here:
@@ -58,7 +64,8 @@ class Here:
 
     def __init__(self, lab: Lab, folder: Path, most: int = 1 << 30) -> None:
         self.lab, self.folder = lab, folder
-        self.captures = Captures(folder, lambda: LiveSource("node1", Objects(lab)), most=most)
+        self.objects = Objects(lab)
+        self.captures = Captures(folder, lambda: LiveSource("node1", self.objects), most=most)
 
     def start(self, subject: Subject, **limits: Any) -> str:
         with namespaces.entered(self.lab.namespace("node1")):
@@ -178,6 +185,25 @@ def test_all_drops_beside_a_flow(here: Here, lab: Lab) -> None:
     seen = here.stopped(drops, 2)
     assert {row["ip.dst_host"] for row in seen if "NETFILTER_DROP" in row["frame.comment"]} == {"web1.red.pod"}
     assert len([row for row in seen if "NETFILTER_DROP" in row["frame.comment"]]) == 2
+
+
+def test_a_policys_pod_that_comes_later(here: Here, lab: Lab) -> None:
+    """The kernel tells of an interface, and the API of the pod: then its packets are captured."""
+    here.objects.without = "cli1"
+    name = here.start(Subject(policy="red/platform.client-egress"))
+    assert here.captures.one(name)["notes"] == ["NetworkPolicy red/platform.client-egress selects nothing on node1 now"]
+    lab.send(lab.flow("red/cli1", "blue/db1", "udp", 53))
+    here.objects.without = ""
+    assert here.captures.one(name)["events"] == 0
+    node = lab.namespace("node1")
+    namespaces.ip(node, [f"link add {NEW} type veth peer name other"])
+    try:
+        end = time.monotonic() + SECONDS
+        while not here.captures.one(name)["events"]:
+            assert time.monotonic() < end
+            lab.send(lab.flow("red/cli1", "blue/db1", "udp", 53))
+    finally:
+        namespaces.ip(node, [f"link del {NEW}"])
 
 
 def test_a_pod_that_comes_later(here: Here, lab: Lab) -> None:

@@ -54,7 +54,7 @@ def test_a_file_is_whole_at_every_moment(tmp_path: Path) -> None:
     content = (tmp_path / "00001.pcapng").read_bytes()
     assert whole_blocks(content) == (len(content), 5)
     assert b"7 over the limit of the rate" in content
-    assert one.files == kept(tmp_path) == (FileInfo("00001.pcapng", len(content), 5),)
+    assert one.files == kept(tmp_path, {}) == (FileInfo("00001.pcapng", len(content), 5),)
     assert stat.S_IMODE((tmp_path / "00001.pcapng").stat().st_mode) == 0o600
 
 
@@ -64,7 +64,7 @@ def test_the_oldest_makes_room(tmp_path: Path) -> None:
     assert names(tmp_path) == ["00004.pcapng", f"00005.pcapng{OPEN}"]
     assert one.removed == 3
     one.close()
-    files = kept(tmp_path)
+    files = kept(tmp_path, {})
     assert files == one.files
     assert sum(file.bytes for file in files) < 2000 + 2 * 400
     assert written > sum(file.packets for file in files) > 0
@@ -118,10 +118,18 @@ def test_what_was_open_is_cut_to_what_is_whole(tmp_path: Path, cut: int) -> None
     path = tmp_path / f"00001.pcapng{OPEN}"
     os.truncate(path, path.stat().st_size - cut)
     recover(tmp_path)
-    (file,) = kept(tmp_path)
+    (file,) = kept(tmp_path, {})
     assert file.packets == {0: 3, 200: 1}.get(cut, 2)
     content = (tmp_path / file.name).read_bytes()
     assert whole_blocks(content) == (len(content), file.packets)
+
+
+def test_packets_are_not_counted_again(tmp_path: Path) -> None:
+    one = ring(tmp_path)
+    one.close()
+    (file,) = one.files
+    assert kept(tmp_path, {(file.name, file.bytes): 77})[0].packets == 77
+    assert kept(tmp_path, {(file.name, file.bytes + 1): 77})[0].packets == 0
 
 
 def test_files_without_packets_go(tmp_path: Path) -> None:
