@@ -74,6 +74,7 @@ class LiveWatch:
             namespaces = stack.enter_context(self._observer).namespaces
             assert namespaces is not None
             self.places = self._places(namespaces, self._state, self._engine.cluster)
+            self._engine = None  # it may hold every object of a large cluster
             if namespaces.hidden:
                 self._note(
                     f"what happens inside of {len(namespaces.hidden)} pods cannot be seen (behind "
@@ -87,7 +88,6 @@ class LiveWatch:
     def __exit__(self, *_: object) -> None:
         """Let everything go."""
         self._closing.close()
-        self._engine = None
 
     def events(self) -> Iterator[PacketEvent]:
         """Events as they come, until a limit is reached."""

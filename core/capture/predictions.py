@@ -19,11 +19,14 @@ from calico_debug.state.resolve import Resolver
 if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource
     from calico_debug.model.explanation import FlowExplanation
+    from calico_debug.state.cluster import ClusterState
 
 MOST = 512
 """Predictions that are kept, each of some 10 KiB."""
 FRESH_SECONDS = 30.0
-"""How long a prediction holds; policy may change."""
+"""How long a prediction and the node's evidence hold; policy may change."""
+CLUSTER_SECONDS = 120.0
+"""How long the cluster's objects hold, which give names: lists are long, and asked of one server by every node."""
 SHARE, BURST = 0.4, 2.0
 """The part of the time that may go into walks, and seconds of it that may be saved up: packets come on meanwhile."""
 PORT_PROTOCOLS = (6, 17, 132)
@@ -48,13 +51,15 @@ class Predictions:
         self._open = open_source
         self._clock = clock
         self._engine: Engine | None = None
-        self._opened = float("-inf")
+        self._cluster: ClusterState | None = None
+        self._opened = self._listed = float("-inf")
         self._kept: Recent[tuple[Ends, tuple[int, int] | None], tuple[float, Prediction]] = Recent(MOST)
         self._credit, self._counted = BURST, clock()
 
     def close(self) -> None:
         """Let go what was opened, and forget everything."""
         self._release()
+        self._cluster, self._listed = None, float("-inf")
         self._kept = Recent(MOST)
 
     def of(self, flow: FlowOf) -> Prediction:
@@ -116,9 +121,13 @@ class Predictions:
         return self._credit > 0
 
     def _ready(self) -> Engine:
-        if self._engine is None or self._clock() - self._opened > FRESH_SECONDS:
+        now = self._clock()
+        if self._engine is None or now - self._opened > FRESH_SECONDS:
             self._release()
-            self._engine, self._opened = Engine(self._open()), self._clock()
+            if now - self._listed > CLUSTER_SECONDS:
+                self._cluster, self._listed = None, now
+            self._engine, self._opened = Engine(self._open(), self._cluster), now
+            self._cluster = self._engine.cluster
         return self._engine
 
     def _walk(self, ends: Ends, icmp: tuple[int, int] | None) -> FlowExplanation:

@@ -37,16 +37,17 @@ if TYPE_CHECKING:
     from calico_debug.model.flow import Endpoint, Flow
     from calico_debug.model.nft import Rule
     from calico_debug.model.routing import Address
+    from calico_debug.state.cluster import ClusterState
     from calico_debug.walk.packet import Port
 
 
 class Engine:
     """Explains flows from one source of evidence. Everything read or compiled is kept for the next flow."""
 
-    def __init__(self, source: EvidenceSource) -> None:
-        """Nothing is read before a flow needs it."""
+    def __init__(self, source: EvidenceSource, cluster: ClusterState | None = None) -> None:
+        """Nothing is read before a flow needs it. Objects are those of ``cluster``, if it is known already."""
         self.source = source
-        self.cluster = load_cluster(source)
+        self.cluster = cluster or load_cluster(source)
         self.states: Mapping[str, NodeState] = {name: NodeState(source.node(name)) for name in source.nodes()}
         self._walkers = {name: NodeWalker(state) for name, state in self.states.items()}
         self._attributor = Attributor(self.cluster)

@@ -85,6 +85,19 @@ def test_walked_again_when_old(counted: Counted) -> None:
     assert (len(counted.walked), counted.opened_sources) == (2, 2)
 
 
+def test_objects_are_kept_for_longer_than_rules(counted: Counted) -> None:
+    clusters = []
+    for _ in range(6):
+        counted.of(FLOW)
+        assert counted._engine is not None
+        clusters.append(counted._engine.cluster)
+        counted.time.now += FRESH_SECONDS + 1
+    assert [one is clusters[0] for one in clusters] == [True] * 4 + [False] * 2
+    counted.close()
+    counted.of(FLOW)
+    assert counted._engine.cluster not in clusters
+
+
 def test_no_more_than_a_share_of_the_time(counted: Counted) -> None:
     counted.cost = 1.0
     found = [counted.of(replace(FLOW, ends=replace(FLOW.ends, destination_port=port))) for port in range(1, 20)]

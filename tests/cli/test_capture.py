@@ -81,6 +81,25 @@ def test_addresses_get_their_names(tmp_path: Path) -> None:
     assert f"{source.pod['name']}.{source.pod['namespace']}.pod\0".encode() in path.read_bytes()
 
 
+def test_run_is_what_is_meant_without_a_word(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.pcapng", tmp_path / "two.pcapng"
+    captured(MemoryWatch(with_data(*DELIVERED)), one, "--from", "a", "--to", "b")
+    captured(MemoryWatch(with_data(*DELIVERED)), two, "run", "--from", "a", "--to", "b")
+    assert one.read_bytes() == two.read_bytes()
+    assert "Commands:" in run("capture", "--help").out
+    assert "start" in run("capture", "-h").out
+
+
+@pytest.mark.parametrize("meant", [("--pod", "a/b"), ("--policy", "a/b"), ("--pod", "a/b", "--drops")])
+def test_pods_and_policies(tmp_path: Path, meant: tuple[str, ...]) -> None:
+    path = tmp_path / "some.pcapng"
+    ran, asked = captured(MemoryWatch(with_data(replace(DENIED[-1], flow=None))), path, "run", *meant)
+    subject = asked[0].subject
+    assert (subject.pod or subject.policy, subject.drops) == ("a/b", "--drops" in meant)
+    assert "observed" not in ran.out
+    assert interfaces(path) == ["calicli"]
+
+
 def test_all_drops(tmp_path: Path) -> None:
     path = tmp_path / "drops.pcapng"
     drop = replace(DENIED[-1], flow=None, data=DATA)
