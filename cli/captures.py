@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import http.client
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 import click
@@ -15,6 +15,7 @@ from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.observe import asked, flow_options
+from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ GET_HELP = """Write what a capture has to one pcapng file, also while it runs.
     \b
     Examples:
       calico-debug capture get 20261121-173000-1f3a --write capture.pcapng
+      kubectl exec POD -- calico-debug capture get 20261121-173000-1f3a --write - > capture.pcapng
     """
 
 
@@ -116,31 +118,52 @@ def list_captures(environment: Environment, /, agent: str | None, output: str) -
 
 @click.command("get", short_help="Write what a capture has to a file.", help=GET_HELP)
 @click.argument("capture", metavar="ID")
-@click.option("-w", "--write", "path", metavar="FILE", required=True, help="The file to make; there must be none yet.")
+@click.option(
+    "-w",
+    "--write",
+    "path",
+    metavar="FILE",
+    required=True,
+    help='The file to make, which must not be there yet, or "-" for the standard output.',
+)
 @_agent
 @click.pass_obj
 def get(environment: Environment, /, capture: str, path: str, agent: str | None) -> int:
     """Fetch a capture's files."""
     from calico_debug.cli.render.captures import one
 
+    if path == "-" and environment.terminal:
+        raise UsageError("--write -: packets are nothing for a terminal: redirect the standard output")
     source = _source(environment, agent)
     place = f"/v1/captures/{quote(capture, safe='')}"
     document = source.json(place)
     names = [str(file.get("name", "")) for file in _documents(document.get("files"))]
     if not names:
         raise EvidenceError(f"capture {capture} has no file: nothing was captured")
+    if path == "-":
+        _fetch(source, place, names, environment.stdout.buffer)
+        return ExitCode.ANSWERED
     with new_file(path) as file:
-        for name in names:
-            try:
-                with source.opened(f"{place}/files/{quote(name, safe='')}") as stream:
-                    while piece := stream.read(PIECE):
-                        file.write(piece)
-            except (OSError, http.client.HTTPException) as error:
-                raise EvidenceError(f"{source.origin} broke off its answer ({error!r}); try again") from None
+        _fetch(source, place, names, file)
         size = file.tell()
-    environment.stdout.write(f"{path}: {size} bytes, {len(names)} of the capture's files\n")
+    environment.stdout.write(f"{safe(path)}: {size} bytes, {len(names)} of the capture's files\n")
     environment.stdout.write(one(document))
     return ExitCode.ANSWERED
+
+
+def _fetch(source: AgentSource, place: str, names: Iterable[str], to: BinaryIO) -> None:
+    """Write files one behind the other. Raises `EvidenceError`."""
+    for name in names:
+        with source.opened(f"{place}/files/{quote(name, safe='')}") as stream:
+            while piece := _piece(source, stream):
+                to.write(piece)
+
+
+def _piece(source: AgentSource, stream: http.client.HTTPResponse) -> bytes:
+    try:
+        return stream.read(PIECE)
+    except (OSError, http.client.HTTPException) as error:
+        raise EvidenceError(f"{source.origin} broke off its answer ({error!r}); try again") from None
 
 
 @click.command("stop", short_help="End a capture; its files stay.")
@@ -172,7 +195,7 @@ COMMANDS: tuple[click.Command, ...] = (start, list_captures, get, stop, delete_c
 """To be added to the group ``capture``."""
 
 
-def new_file(path: str) -> Any:
+def new_file(path: str) -> BinaryIO:
     """A file, made anew and for its owner alone: packets may hold secrets. Raises `UsageError`."""
     try:
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")

@@ -131,6 +131,9 @@ def _pod(engine: Engine, subject: Subject, node: str) -> Aim:
 
 def _policy(engine: Engine, subject: Subject, node: str) -> Aim:
     applicability = Intent(engine.cluster.cluster).applicability
+    if not applicability.policies:
+        why = "; ".join(engine.cluster.problems) or "name a cluster with --kubeconfig"
+        raise EvidenceError(f"{engine.cluster.origin} has no policies, so {subject.policy!r} selects nothing: {why}")
     policy = _named(applicability.policies, subject, engine)
     selected = [(one, sure) for one, sure in applicability.selected_by(policy) if one.node == node]
     notes = []

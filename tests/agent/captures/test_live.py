@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from calico_debug.agent.capture_routes import STREAMS
 from calico_debug.cli.agent_source import AgentSource
 from calico_debug.cli.exit_codes import ExitCode
-from tests.agent.captures.live import SECONDS, Running, agent
+from tests.agent.captures.live import PROGRAM, SECONDS, Running, agent
 from tests.agent.captures.test_manager import interface, rows
 from tests.agent.packets.conftest import lab
 
@@ -61,6 +62,10 @@ def test_start_list_get_stop_delete(running: Running, lab: Lab, tmp_path: Path) 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     host = interface(lab, "blue/db1")
     assert [row["frame.interface_name"] for row in rows(path)] == ["eth0 in pod 10.244.1.14", host, host]
+    done = subprocess.run(
+        [PROGRAM, "capture", "get", name, "--agent", running.socket, "-w", "-"], capture_output=True, check=True
+    )
+    assert done.stdout == path.read_bytes()
     assert "is there already" in running.text("get", name, "--write", str(path), code=ExitCode.USAGE)
     stopped = running.text("stop", name).splitlines()
     assert stopped[0] == f"{name}  ended  udp 10.244.1.14 -> 10.244.1.10:53  (ended by stop)"
