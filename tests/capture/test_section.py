@@ -11,7 +11,7 @@ from calico_debug.capture import section as module
 from calico_debug.capture.pcapng import whole_blocks
 from calico_debug.capture.section import OTHERS, Section, losses_words
 from calico_debug.model.packet_event import Losses
-from tests.agent.captures.test_manager import rows
+from tests.agent.captures.here import rows
 from tests.explain.test_packet_story import DELIVERED, PLACES
 
 if TYPE_CHECKING:

@@ -19,16 +19,13 @@ import pytest
 from calico_debug.agent.capture_routes import STREAMS
 from calico_debug.cli.agent_source import AgentSource
 from calico_debug.cli.exit_codes import ExitCode
+from tests.agent.captures.here import interface, rows
 from tests.agent.captures.live import PROGRAM, SECONDS, Running, agent
-from tests.agent.captures.test_manager import interface, rows
-from tests.agent.packets.conftest import lab
 
 if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.kernel
-
-__all__ = ["lab"]
 
 
 @pytest.fixture(scope="module")

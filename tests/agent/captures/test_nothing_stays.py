@@ -15,9 +15,8 @@ from calico_debug.agent.captures.ring import OPEN
 from calico_debug.capture.pcapng import whole_blocks
 from calico_debug.cli.agent_source import AgentSource
 from calico_debug.errors import CalicoDebugError
+from tests.agent.captures.here import rows
 from tests.agent.captures.live import agent
-from tests.agent.captures.test_manager import rows
-from tests.agent.packets.conftest import lab
 from tests.agent.packets.test_nothing_stays import Surroundings, wait_for_session, wait_until_gone
 from tests.agent.test_nothing_stays import state
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.kernel
-
-__all__ = ["lab"]
 
 LONGEST = 3.0
 """Seconds until the kill: both captures are begun after one or two."""
