@@ -19,12 +19,14 @@ log = logging.getLogger("calico_debug.agent")
 RTMGRP_LINK = 1
 """include/uapi/linux/rtnetlink.h: messages about links."""
 ROOM = 1 << 16
-AFTER = (0.05, 0.5, 2.0, 5.0, 15.0, 40.0)
+AFTER = (0.05, 3.0, 15.0)
 """Seconds behind a change at which to look: a pod's namespace is there at once, its address in the API later."""
 LEAST = 0.25
 """Seconds from one look to the next where changes do not end."""
-REGULAR = 60.0
+REGULAR = 120.0
 """Seconds to the next look without any change: labels change, and messages may be lost."""
+PATIENCE = 2.0
+"""Seconds to wait for a look under way, which may ask a server that is slow."""
 
 
 class Newcomers:
@@ -50,13 +52,18 @@ class Newcomers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End; a look under way comes to its end first."""
+        """End; a look under way may come to its end later, which harms nobody."""
         os.close(self._told)
-        self._thread.join()
-        os.close(self._end)
-        self._socket.close()
+        self._thread.join(PATIENCE)
 
     def _run(self) -> None:
+        try:
+            self._listen()
+        finally:
+            os.close(self._end)
+            self._socket.close()
+
+    def _listen(self) -> None:
         due: list[float] = []
         looked = float("-inf")
         regular = time.monotonic() + self._regular

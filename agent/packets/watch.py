@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from calico_debug.state.node import NodeState
 
 MOST_NOTES = 20
+SOON, LATE = 2.0, 100.0
+"""Seconds before the cluster's objects are read again: when a pod may have come that is meant, and without a reason."""
 
 
 class LiveWatch:
@@ -47,20 +50,23 @@ class LiveWatch:
         evidence of this node, as it is when it is called. Raises `CalicoDebugError`; nothing is watched yet.
         """
         self._open, self._asked = open_source, subject
-        self._closing = ExitStack()
         self.notes: list[str] = []
         self.losses = Losses()
         self.limited_by = ""
+        self._listed = time.monotonic()
         engine = Engine(open_source())
-        self._engine: Engine | None = engine
-        (self._state,) = engine.states.values()
-        self.node = self._state.name
-        self.places = Places(self.node, 0)
-        aim = self._take(find_aim(engine, subject, self.node))
-        self.subject, self.explanation, self.policy = aim.text, aim.explanation, aim.policy
-        self._dataplane = _dataplane(self._state)
-        prefixes = interface_prefixes(self._state)
-        self._observer = PacketObserver(aim.ends, limits, prefixes=prefixes, data=data, drops=subject.drops)
+        with ExitStack() as stack:
+            stack.callback(release, engine.source)
+            self._cluster = engine.cluster
+            (self._state,) = engine.states.values()
+            self.node = self._state.name
+            self.places = Places(self.node, 0)
+            aim = self._take(find_aim(engine, subject, self.node))
+            self.subject, self.explanation, self.policy = aim.text, aim.explanation, aim.policy
+            self._dataplane = _dataplane(self._state)
+            prefixes = interface_prefixes(self._state)
+            self._observer = PacketObserver(aim.ends, limits, prefixes=prefixes, data=data, drops=subject.drops)
+            self._closing = stack.pop_all()
 
     subject: str
     explanation: FlowExplanation | None
@@ -69,12 +75,9 @@ class LiveWatch:
     def __enter__(self) -> Self:
         """Begin. Raises `EvidenceError`."""
         with self._closing as stack:
-            assert self._engine is not None
-            stack.callback(release, self._engine.source)
             namespaces = stack.enter_context(self._observer).namespaces
             assert namespaces is not None
-            self.places = self._places(namespaces, self._state, self._engine.cluster)
-            self._engine = None  # it may hold every object of a large cluster
+            self.places = self._places(namespaces, self._state)
             if namespaces.hidden:
                 self._note(
                     f"what happens inside of {len(namespaces.hidden)} pods cannot be seen (behind "
@@ -120,25 +123,30 @@ class LiveWatch:
 
     def teller(self) -> Teller:
         """What says what captured packets are."""
-        predictions = Predictions(self._open)
+        predictions = Predictions(self._open, lambda: self._cluster)
         self._closing.callback(predictions.close)
         return Teller(self.explanation, lambda: self.policy, predictions)
 
     # ------------------------------------------------------------------------------------------------- what comes later
 
     def _look_again(self) -> None:
-        """Watch pods that are new: their namespaces, and where pods are meant, their addresses."""
+        """Watch pods that are new: their namespaces, and where pods are meant, their addresses; and read the objects
+        again, which give names to everything.
+        """
         new = self._observer.find_namespaces()
         several = bool(self._asked.pod or self._asked.policy)
-        if not new and not several:
+        if not new and time.monotonic() - self._listed < (SOON if several else LATE):
             return
+        self._listed = time.monotonic()
         source = self._open()
         try:
             engine = Engine(source)
             (state,) = engine.states.values()
+            if not _all_read(engine.cluster).problems:
+                self._cluster = engine.cluster
             namespaces = self._observer.namespaces
             if new and namespaces is not None:
-                self.places = self._places(namespaces, state, engine.cluster)
+                self.places = self._places(namespaces, state)
             if several:
                 aim = find_aim(engine, self._asked, self.node)
                 self.policy = aim.policy
@@ -158,11 +166,11 @@ class LiveWatch:
         if text not in self.notes and len(self.notes) < MOST_NOTES:
             self.notes.append(text)
 
-    def _places(self, namespaces: Namespaces, state: NodeState, cluster: ClusterState) -> Places:
+    def _places(self, namespaces: Namespaces, state: NodeState) -> Places:
         """What pods the namespaces behind interfaces are, by the addresses that are routed there."""
         routed = self._routed(state)
         pods = {
-            inode: _pod(cluster, routed.get(name, ())) or f"the pod behind {name}"
+            inode: _pod(self._cluster, routed.get(name, ())) or f"the pod behind {name}"
             for name, inode in namespaces.behind.items()
         }
         return Places(self.node, namespaces.home, pods, namespaces.behind)
@@ -191,6 +199,12 @@ def _pod(cluster: ClusterState, addresses: Sequence[str]) -> str:
         if pod is not None:
             return f"{pod.namespace}/{pod.name}"
     return f"pod {addresses[0]}" if addresses else ""
+
+
+def _all_read(cluster: ClusterState) -> ClusterState:
+    """With every list read, so that nobody waits for one later."""
+    _ = cluster.cluster
+    return cluster
 
 
 def _dataplane(state: NodeState) -> str:

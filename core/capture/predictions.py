@@ -25,8 +25,6 @@ MOST = 512
 """Predictions that are kept, each of some 10 KiB."""
 FRESH_SECONDS = 30.0
 """How long a prediction and the node's evidence hold; policy may change."""
-CLUSTER_SECONDS = 120.0
-"""How long the cluster's objects hold, which give names: lists are long, and asked of one server by every node."""
 SHARE, BURST = 0.4, 2.0
 """The part of the time that may go into walks, and seconds of it that may be saved up: packets come on meanwhile."""
 PORT_PROTOCOLS = (6, 17, 132)
@@ -46,20 +44,25 @@ class Prediction:
 class Predictions:
     """Keeps predictions; for one thread."""
 
-    def __init__(self, open_source: Callable[[], EvidenceSource], clock: Callable[[], float] = time.monotonic) -> None:
-        """``open_source`` gives evidence as it is then, and is asked again when that is old."""
-        self._open = open_source
+    def __init__(
+        self,
+        open_source: Callable[[], EvidenceSource],
+        cluster: Callable[[], ClusterState | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``open_source`` gives evidence as it is then, and is asked again when that is old. Objects are those that
+        ``cluster`` gives, so that no server is waited for; with None those of the source.
+        """
+        self._open, self._cluster = open_source, cluster
         self._clock = clock
         self._engine: Engine | None = None
-        self._cluster: ClusterState | None = None
-        self._opened = self._listed = float("-inf")
+        self._opened = float("-inf")
         self._kept: Recent[tuple[Ends, tuple[int, int] | None], tuple[float, Prediction]] = Recent(MOST)
         self._credit, self._counted = BURST, clock()
 
     def close(self) -> None:
         """Let go what was opened, and forget everything."""
         self._release()
-        self._cluster, self._listed = None, float("-inf")
         self._kept = Recent(MOST)
 
     def of(self, flow: FlowOf) -> Prediction:
@@ -121,13 +124,9 @@ class Predictions:
         return self._credit > 0
 
     def _ready(self) -> Engine:
-        now = self._clock()
-        if self._engine is None or now - self._opened > FRESH_SECONDS:
+        if self._engine is None or self._clock() - self._opened > FRESH_SECONDS:
             self._release()
-            if now - self._listed > CLUSTER_SECONDS:
-                self._cluster, self._listed = None, now
-            self._engine, self._opened = Engine(self._open(), self._cluster), now
-            self._cluster = self._engine.cluster
+            self._engine, self._opened = Engine(self._open(), self._cluster()), self._clock()
         return self._engine
 
     def _walk(self, ends: Ends, icmp: tuple[int, int] | None) -> FlowExplanation:

@@ -16,7 +16,7 @@ from calico_debug.capture.pcapng import whole_blocks
 from calico_debug.cli.agent_source import AgentSource
 from calico_debug.errors import CalicoDebugError
 from tests.agent.captures.here import rows
-from tests.agent.captures.live import agent
+from tests.agent.captures.live import SECONDS, agent
 from tests.agent.packets.test_nothing_stays import Surroundings, wait_for_session, wait_until_gone
 from tests.agent.test_nothing_stays import state
 
@@ -45,16 +45,26 @@ def left_by(lab: Lab, folder: Path) -> tuple[Surroundings, dict[str, object]]:
     return Surroundings(folder / "elsewhere"), {**state(lab, folder / "elsewhere"), "shared memory": None}
 
 
-def kill_at(lab: Lab, folder: Path, delay: float) -> dict[str, bytes]:
-    """Kill an agent so long after it was told to capture; the closed files that it leaves, with what is in them."""
+def captured(running: Running) -> bool:
+    """Whether both captures have packets."""
+    captures = AgentSource(running.socket).json("/v1/captures")["captures"]
+    return [one["events"] > 0 for one in captures] == [True, True]
+
+
+def kill_at(lab: Lab, folder: Path, delay: float | None) -> dict[str, bytes]:
+    """Kill an agent so long after it was told to capture, with None when both captures have packets.
+
+    The closed files that it leaves, with what is in them.
+    """
     (folder / "elsewhere").mkdir(exist_ok=True)
     before = left_by(lab, folder)
     flows = [lab.flow("blue/db1", "red/web1", "udp", 53), lab.flow("red/cli1", "red/web1", "tcp", 80)]
     with agent(lab, folder, TMPDIR=str(folder / "elsewhere")) as running:
         teller = threading.Thread(target=begin, args=(running,))
         teller.start()
-        end = time.monotonic() + delay
-        while time.monotonic() < end:
+        begun = time.monotonic()
+        while time.monotonic() < begun + delay if delay is not None else not captured(running):
+            assert time.monotonic() < begun + SECONDS
             lab.send_all(flows * 5, silence=0.01)
         running.process.kill()
         running.process.wait()
@@ -69,7 +79,7 @@ def kill_at(lab: Lab, folder: Path, delay: float) -> dict[str, bytes]:
 
 def test_killed_while_two_captures_run(lab: Lab, tmp_path: Path) -> None:
     """Everything that was written is there for the next agent, which says what became of them."""
-    kill_at(lab, tmp_path, LONGEST)
+    kill_at(lab, tmp_path, None)
     left = [path.name for path in (tmp_path / "captures").glob("*/*")]
     assert sum(name.endswith(OPEN) for name in left) == 2
     with agent(lab, tmp_path) as running:
