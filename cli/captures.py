@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import click
 
-from calico_debug.agent.settings import DEFAULT_SOCKET, OFF, VARIABLES
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
@@ -21,6 +20,9 @@ from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
 if TYPE_CHECKING:
     from calico_debug.cli.agent_source import AgentSource
 
+SOCKET, VARIABLE = "/run/calico-debug/agent.sock", "CALICO_DEBUG_SOCKET"
+"""Where agents listen unless told otherwise, and what tells them: as in agent/settings.py, which help does not import."""
+OFF = "off"
 PIECE = 1 << 20
 FORMS = ("text", "json")
 
@@ -49,7 +51,7 @@ def _agent(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--agent",
         metavar="SOCKET_OR_URL",
-        help=f"The agent; when left out, {VARIABLES['socket']}, else {DEFAULT_SOCKET}.",
+        help=f"The agent; when left out, {VARIABLE}, else {SOCKET}.",
     )(command)
 
 
@@ -208,9 +210,9 @@ def new_file(path: str) -> BinaryIO:
 def _source(environment: Environment, place: str | None) -> AgentSource:
     from calico_debug.cli.agent_source import AgentSource
 
-    usual = environment.variables.get(VARIABLES["socket"]) or DEFAULT_SOCKET
+    usual = environment.variables.get(VARIABLE) or SOCKET
     if place is None and usual == OFF:
-        raise UsageError(f"{VARIABLES['socket']} is off: name an agent with --agent")
+        raise UsageError(f"{VARIABLE} is off: name an agent with --agent")
     return AgentSource(place or usual)
 
 

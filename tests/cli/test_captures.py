@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from calico_debug.agent import settings
 from calico_debug.agent.captures.running import BOUNDS, CaptureLimits
-from calico_debug.cli.captures import COMMANDS
+from calico_debug.cli.captures import COMMANDS, OFF, SOCKET, VARIABLE
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.model.subject import Subject
 from tests.agent.captures.made import Made, serving_captures
@@ -86,6 +87,10 @@ def test_the_agent_that_is_named_goes_first(node: Node) -> None:
     ran = run("capture", "list", "--agent", "/nonexistent", variables={"CALICO_DEBUG_SOCKET": node.socket})
     assert "agent /nonexistent" in ran.err
     assert run("capture", "list", variables={"CALICO_DEBUG_SOCKET": "off"}).code == ExitCode.USAGE
+
+
+def test_the_usual_agent_is_the_agents_usual_socket() -> None:
+    assert (settings.DEFAULT_SOCKET, settings.VARIABLES["socket"], settings.OFF) == (SOCKET, VARIABLE, OFF)
 
 
 def test_limits_are_the_agents() -> None:
