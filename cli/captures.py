@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from calico_debug.cli.agent_source import AgentSource
 
 SOCKET, VARIABLE = "/run/calico-debug/agent.sock", "CALICO_DEBUG_SOCKET"
-"""Where agents listen unless told otherwise, and what tells them: as in agent/settings.py, which help does not import."""
+"""Where agents listen unless told otherwise, and what tells them: as in agent/settings.py, which help imports not."""
 OFF = "off"
 PIECE = 1 << 20
 FORMS = ("text", "json")

@@ -14,7 +14,9 @@ from calico_debug.evidence.source import PointLookups
 from calico_debug.explain.engine import Engine
 from calico_debug.model.conntrack import Tuple
 from calico_debug.model.packet_event import Ends
+from calico_debug.state.dataplane import EBPF
 from calico_debug.state.resolve import Resolver
+from calico_debug.walk.connections import program_connection
 
 if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource
@@ -28,8 +30,6 @@ FRESH_SECONDS = 30.0
 SHARE, BURST = 0.4, 2.0
 """The part of the time that may go into walks, and seconds of it that may be saved up: packets come on meanwhile."""
 PORT_PROTOCOLS = (6, 17, 132)
-EBPF = "ebpf"
-"""The dataplane whose connections conntrack does not have."""
 TOO_MANY = "not walked: new flows come faster than they can be walked"
 
 
@@ -84,9 +84,9 @@ class Predictions:
         return found
 
     def opened(self, ends: Ends) -> tuple[Ends, bool] | None:
-        """The ends that conntrack's connection was opened with, of a packet with these, and whether that is an answer.
-
-        Without a connection the packet is as good as new, to conntrack. None where conntrack does not tell.
+        """The ends that the connection was opened with which a packet with these belongs to, and whether that is an
+        answer. To conntrack, a packet without a connection is as good as new; programs keep what policy approved, and
+        without an entry nothing is told: None.
         """
         if ends.protocol not in PORT_PROTOCOLS or not self._may_work():
             return None
@@ -100,15 +100,20 @@ class Predictions:
 
     def _tracked(self, ends: Ends) -> tuple[Ends, bool] | None:
         engine = self._ready()
-        (state,) = engine.states.values()
+        state = next(iter(engine.states.values()))
         node = engine.source.node(state.name)
-        if not isinstance(node, PointLookups) or state.dataplane == EBPF:
-            return None
         wanted = _tuple(ends)
-        connections = decode_connections(node.find_connection(wanted)).connections
-        found = next((one for one in connections if wanted in (one.original, one.reply)), None)
-        if found is None:
-            return ends, False
+        if state.dataplane == EBPF:
+            found = program_connection(state, wanted)
+            if found is None:
+                return None
+        elif isinstance(node, PointLookups):
+            connections = decode_connections(node.find_connection(wanted)).connections
+            found = next((one for one in connections if wanted in (one.original, one.reply)), None)
+            if found is None:
+                return ends, False
+        else:
+            return None
         request, answer = _ends(found.original), _ends(found.reply)
         return request, ends in (answer, request.reversed())
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from calico_debug.capture import predictions
 from calico_debug.capture.flows import FlowOf
 from calico_debug.capture.predictions import BURST, FRESH_SECONDS, MOST, SHARE, TOO_MANY, Prediction, Predictions
 from calico_debug.errors import EvidenceError
@@ -159,5 +158,13 @@ def test_conntrack_tells_who_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     other = replace(asked, source_port=1)
     assert found.opened(other) == (other, False)
     assert found.opened(Ends(1, CLIENT, service)) is None
-    monkeypatch.setattr("calico_debug.state.node.NodeState.dataplane", predictions.EBPF)
-    assert found.opened(asked) is None
+
+
+def test_programs_tell_who_opened_what_policy_approved() -> None:
+    source = recordings("3.32.1-bpf")[0].source
+    found = Predictions(lambda: source)
+    client, server = ip_address("10.244.1.31"), ip_address("10.244.2.53")
+    asked = Ends(17, client, server, 54769, 5353)
+    assert found.opened(asked) == (asked, False)
+    assert found.opened(asked.reversed()) == (asked, True)
+    assert found.opened(replace(asked, source_port=1)) is None
