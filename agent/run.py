@@ -145,9 +145,9 @@ def serve(settings: Settings, node: str = "") -> None:
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        open_listeners(listeners, settings, work_on(open_source, collector, captures))
         if captures is not None:
             _claim(captures)
+        open_listeners(listeners, settings, work_on(open_source, collector, captures))
         listeners.run()
     finally:
         listeners.close()

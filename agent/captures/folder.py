@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from calico_debug.agent.captures.ring import SUFFIX, FileInfo, kept, recover
@@ -34,30 +35,14 @@ class Folder:
         """Nothing is touched yet."""
         self.path = path
         self._lock = -1
+        self._claiming = Lock()
 
     def claim(self) -> None:
         """Make it ours, and set right what an agent that was killed has left. Raises `EvidenceError`."""
-        if self._lock >= 0:
-            return
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.fchmod(lock, 0o700)
-            except BaseException:
-                os.close(lock)
-                raise
-        except BlockingIOError:
-            raise EvidenceError(
-                f"another agent keeps its captures in {self.path}: name another directory with --captures"
-            ) from None
-        except OSError as error:
-            raise EvidenceError(
-                f"captures cannot be kept in {self.path}: {error.strerror}; name another directory with --captures"
-            ) from None
-        self._lock = lock
-        self._recover()
+        with self._claiming:
+            if self._lock < 0:
+                self._lock = self._claim()
+                self._recover()
 
     def release(self) -> None:
         """Let another agent have it."""
@@ -128,6 +113,25 @@ class Folder:
             shutil.rmtree(self.path / name)
         except OSError as error:
             raise EvidenceError(f"capture {name} cannot be removed: {error.strerror}") from None
+
+    def _claim(self) -> int:
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BaseException:
+                os.close(lock)
+                raise
+        except BlockingIOError:
+            raise EvidenceError(
+                f"another agent keeps its captures in {self.path}: name another directory with --captures"
+            ) from None
+        except OSError as error:
+            raise EvidenceError(
+                f"captures cannot be kept in {self.path}: {error.strerror}; name another directory with --captures"
+            ) from None
+        return lock
 
     def _recover(self) -> None:
         for name in self.ids():

@@ -78,7 +78,6 @@ class Running:
         self._state, self._ended_by, self._problem, self._ended_at = RUNNING, "", "", ""
         self._stopped = False
         self._started_at = now()
-        self._stack = ExitStack()
         with ExitStack() as stack:
             stack.enter_context(watch)
             self._teller = watch.teller()

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self
 
 from calico_debug.agent.packets.newcomers import Newcomers
-from calico_debug.agent.packets.observer import Limits, PacketObserver
+from calico_debug.agent.packets.observer import MOST_ENDS, Limits, PacketObserver
 from calico_debug.agent.packets.witness import interface_prefixes
 from calico_debug.capture.aim import find_aim
 from calico_debug.capture.predictions import Predictions, release
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MOST_NOTES = 20
 SOON, LATE = 2.0, 100.0
-"""Seconds before the cluster's objects are read again: when a pod may have come that is meant, and without a reason."""
+"""Seconds before the cluster's objects are read again: when a pod may have come, and without a reason."""
 
 
 class LiveWatch:
@@ -53,7 +53,7 @@ class LiveWatch:
         self.notes: list[str] = []
         self.losses = Losses()
         self.limited_by = ""
-        self._listed = time.monotonic()
+        self._listed, self._came = time.monotonic(), float("-inf")
         engine = Engine(open_source())
         with ExitStack() as stack:
             stack.callback(release, engine.source)
@@ -66,6 +66,7 @@ class LiveWatch:
             self._dataplane = _dataplane(self._state)
             prefixes = interface_prefixes(self._state)
             self._observer = PacketObserver(aim.ends, limits, prefixes=prefixes, data=data, drops=subject.drops)
+            self._left_out(len(aim.ends or ()) - MOST_ENDS)
             self._closing = stack.pop_all()
 
     subject: str
@@ -135,9 +136,12 @@ class LiveWatch:
         """
         new = self._observer.find_namespaces()
         several = bool(self._asked.pod or self._asked.policy)
-        if not new and time.monotonic() - self._listed < (SOON if several else LATE):
+        now = time.monotonic()
+        self._came = now if new else self._came
+        soon = several or now - self._came < LATE
+        if not new and now - self._listed < (SOON if soon else LATE):
             return
-        self._listed = time.monotonic()
+        self._listed = now
         source = self._open()
         try:
             engine = Engine(source)
@@ -145,13 +149,12 @@ class LiveWatch:
             if not _all_read(engine.cluster).problems:
                 self._cluster = engine.cluster
             namespaces = self._observer.namespaces
-            if new and namespaces is not None:
+            if namespaces is not None:
                 self.places = self._places(namespaces, state)
             if several:
                 aim = find_aim(engine, self._asked, self.node)
                 self.policy = aim.policy
-                if left := self._observer.add(aim.ends or ()):
-                    self._note(f"{left} addresses more than are looked for at once: their packets are not captured")
+                self._left_out(self._observer.add(aim.ends or ()))
         finally:
             release(source)
 
@@ -161,6 +164,10 @@ class LiveWatch:
         for note in aim.notes:
             self._note(note)
         return aim
+
+    def _left_out(self, ends: int) -> None:
+        if ends > 0:
+            self._note(f"{ends} more addresses are not looked for: {MOST_ENDS} are the most at once")
 
     def _note(self, text: str) -> None:
         if text not in self.notes and len(self.notes) < MOST_NOTES:

@@ -37,6 +37,14 @@ def test_made_when_needed_for_its_owner_alone(tmp_path: Path) -> None:
     assert folder.ids() == [name]
 
 
+def test_a_directory_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    """It may be somebody's; each capture's folder is its owner's alone."""
+    tmp_path.chmod(0o755)
+    name, path = Folder(tmp_path).new()
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (tmp_path, path)] == [0o755, 0o700]
+    assert name == path.name
+
+
 def test_another_agent_waits_its_turn(tmp_path: Path) -> None:
     one, two = Folder(tmp_path), Folder(tmp_path)
     one.claim()
