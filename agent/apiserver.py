@@ -1,4 +1,4 @@
-"""Bounded GETs to one API server. Connections, TLS, proxies, credentials and plugins are the client library's."""
+"""Bounded requests to one API server. Connections, TLS, proxies, credentials and plugins are the client library's."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ LONGEST_PAUSE = 5.0
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
 """Answers after which the same question may be asked again."""
 
+ANSWERED = frozenset({200, 201})
 UNAUTHORIZED = 401
 
 HEADERS = {"accept": "application/json", "accept-encoding": "gzip"}
@@ -52,7 +53,7 @@ class SilentServerError(EvidenceError):
 
 
 class Refusal(Exception):  # noqa: N818 - the server's answer, not a failure of ours
-    """An answer other than 200. ``message`` is the server's own."""
+    """An answer other than 200 and 201. ``message`` is the server's own."""
 
     def __init__(self, status: int, message: str) -> None:
         """As in ``kind: Status``."""
@@ -64,10 +65,18 @@ class Refusal(Exception):  # noqa: N818 - the server's answer, not a failure of 
 class ApiServer:
     """One server, asked with one identity."""
 
-    def __init__(self, access: ClusterAccess, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        access: ClusterAccess,
+        pause: Callable[[float], None] = time.sleep,
+        *,
+        attempts: int = ATTEMPTS,
+        seconds: float | None = None,
+    ) -> None:
         """Nothing is connected yet, but plugins for credentials run. Raises `EvidenceError`.
 
-        ``pause`` waits for some seconds.
+        ``pause`` waits for some seconds; ``seconds`` are the longest silence, `READ_SECONDS` unless given;
+        ``attempts`` how often is asked at most.
         """
         try:
             from kubernetes.client.rest import RESTClientObject
@@ -77,6 +86,7 @@ class ApiServer:
             ) from error
         self._access = access
         self._pause = pause
+        self._attempts, self._seconds = attempts, READ_SECONDS if seconds is None else seconds
         self._configuration = _configuration(access)
         self._pool = RESTClientObject(self._configuration).pool_manager
 
@@ -84,17 +94,24 @@ class ApiServer:
         """The JSON document at a path. Raises `Refusal` for an answer that is none, `UnusableServerError`,
         `SilentServerError` and `EvidenceError`.
         """
+        return self._exchange("GET", path, fields={name: str(value) for name, value in (query or {}).items()})
+
+    def send(self, method: str, path: str, document: Mapping[str, Any], content: str = "application/json") -> Any:
+        """The answer to a document; it may be sent more than once. Raises as `get`."""
+        return self._exchange(method, path, body=json.dumps(document).encode(), headers={"content-type": content})
+
+    def _exchange(self, method: str, path: str, **sent: Any) -> Any:
         reason = ""
-        for attempt in range(ATTEMPTS):
-            last = attempt == ATTEMPTS - 1
+        for attempt in range(self._attempts):
+            last = attempt == self._attempts - 1
             try:
-                response, body = self._ask(path, query or {})
+                response, body = self._ask(method, path, **sent)
             except Broken as error:
                 reason = str(error)
                 if not last:
                     self._pause(PAUSES[attempt])
                 continue
-            if response.status == 200:
+            if response.status in ANSWERED:
                 return self._document(path, body)
             if response.status == UNAUTHORIZED:
                 raise UnusableServerError(
@@ -106,25 +123,25 @@ class ApiServer:
             self._pause(_pause_of(response, PAUSES[attempt]))
         raise EvidenceError(f"{self._access.server}{path} gave no complete answer ({reason}): try again")
 
-    def _ask(self, path: str, query: Mapping[str, str | int]) -> tuple[BaseHTTPResponse, bytes]:
+    def _ask(self, method: str, path: str, **sent: Any) -> tuple[BaseHTTPResponse, bytes]:
         from urllib3 import Timeout
         from urllib3 import exceptions as wrong
 
-        headers = {**HEADERS, "user-agent": f"calico-debug/{__version__}"}
+        headers = {**HEADERS, "user-agent": f"calico-debug/{__version__}", **sent.pop("headers", {})}
         token = self._configuration.auth_settings().get("BearerToken")
         if token and token.get("value"):
             headers["authorization"] = str(token["value"]).strip()
         server, place = self._access.server, self._access.place
         try:
             response = self._pool.request(
-                "GET",
+                method,
                 f"{server}{path}",
-                fields={name: str(value) for name, value in query.items()},
                 headers=headers,
-                timeout=Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+                timeout=Timeout(connect=CONNECT_SECONDS, read=self._seconds),
                 retries=False,
                 redirect=False,
                 preload_content=False,
+                **sent,
             )
             return response, _body(response)
         except wrong.SSLError as error:
@@ -139,7 +156,7 @@ class ApiServer:
         except (wrong.LocationValueError, wrong.URLSchemeUnknown, wrong.InvalidHeader, ValueError) as error:
             raise UnusableServerError(f"cannot ask {server} ({_short(error)}): check {place}") from error
         except wrong.ReadTimeoutError as error:
-            raise SilentServerError(f"{server}{path} did not answer within {READ_SECONDS:g} s: try again") from error
+            raise SilentServerError(f"{server}{path} did not answer within {self._seconds:g} s: try again") from error
         except wrong.HTTPError as error:
             raise Broken(_short(error)) from error
 

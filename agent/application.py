@@ -66,24 +66,24 @@ class Application:
     def __call__(self, environment: Mapping[str, Any], start: StartResponse) -> Iterable[bytes]:
         """One request."""
         method = environment["REQUEST_METHOD"]
-        path = environment["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        path = path_of(environment)
         found = find(self._routes, method, path)
         if isinstance(found, set):
             if found:
                 methods = ", ".join(sorted(found))
-                refusal = _failure(405, "unknown-path", f"{path[:200]} answers {methods}")
+                refusal = failure(405, "unknown-path", f"{path[:200]} answers {methods}")
                 # To HEAD an answer has no body, or what follows on the connection would be taken for the next one.
-                return _send(start, Answer([], JSON, 405) if method == "HEAD" else refusal, ("Allow", methods))
+                return send(start, Answer([], JSON, 405) if method == "HEAD" else refusal, ("Allow", methods))
             if method == "HEAD":
-                return _send(start, Answer([], JSON, 404))
-            return _send(start, _failure(404, "unknown-path", f"there is no {path[:200]}: see /v1/openapi.json"))
+                return send(start, Answer([], JSON, 404))
+            return send(start, failure(404, "unknown-path", f"there is no {path[:200]}: see /v1/openapi.json"))
         route, parameters = found
         closing = ExitStack()
         wanted = () if route.light else (self._slots, self._large) if route.large else (self._slots,)
         for slot in wanted:
             if not slot.acquire(blocking=False):
                 closing.close()
-                return _send(start, _failure(503, "busy", "other requests are being answered: try again in a second"))
+                return send(start, failure(503, "busy", "other requests are being answered: try again in a second"))
             closing.callback(slot.release)
         try:
             check = Guard(environment.get(DISCONNECTED, _never), route.seconds or self._seconds)
@@ -97,7 +97,7 @@ class Application:
             raise ClientDisconnected from ended
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a line and the agent goes on
             closing.close()
-            return _send(start, _failed(error, path))
+            return send(start, _failed(error, path))
         headers = _headers(answer.content)
         if whole is not None:
             headers.append(("Content-Length", str(len(whole))))
@@ -184,17 +184,24 @@ def _query(environment: Mapping[str, Any], route: Route) -> Mapping[str, Any]:
 def _failed(error: Exception, path: str) -> Answer:
     for kind, status, reason in REASONS:
         if isinstance(error, kind):
-            return _failure(status, reason, str(error) or "out of memory: ask for less, or try again")
+            return failure(status, reason, str(error) or "out of memory: ask for less, or try again")
     log.error("%s: unexpected %s", path, type(error).__name__, exc_info=error)
-    return _failure(500, "internal", f"unexpected {type(error).__name__}: this is a defect, see the agent's log")
+    return failure(500, "internal", f"unexpected {type(error).__name__}: this is a defect, see the agent's log")
 
 
-def _failure(status: int, reason: str, message: str) -> Answer:
+def path_of(environment: Mapping[str, Any]) -> str:
+    """The path of a request, as routes have it."""
+    return str(environment["PATH_INFO"].encode("latin-1").decode("utf-8", "replace"))
+
+
+def failure(status: int, reason: str, message: str) -> Answer:
+    """An error as a document."""
     document = {"apiVersion": API_VERSION, "kind": "Error", "reason": reason, "message": " ".join(message.split())}
     return Answer([json.dumps(document).encode()], JSON, status)
 
 
-def _send(start: StartResponse, answer: Answer, *more: tuple[str, str]) -> Iterable[bytes]:
+def send(start: StartResponse, answer: Answer, *more: tuple[str, str]) -> Iterable[bytes]:
+    """A whole answer, with ``more`` headers."""
     body = b"".join(answer.body)
     headers = [*_headers(answer.content), ("Content-Length", str(len(body))), *more]
     if answer.status == 503:

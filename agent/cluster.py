@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from calico_debug.agent.apiserver import ApiServer, Refusal, SilentServerError, UnusableServerError
-from calico_debug.agent.cluster_resources import ASSUMED, RESOURCES, SLICES, TIER_LABEL, TIERED, Listing
+from calico_debug.agent.cluster_resources import ASSUMED, NAMED, RESOURCES, SLICES, TIER_LABEL, TIERED, Listing
 from calico_debug.agent.kubeconfig import ClusterAccess
 from calico_debug.decode.policies import CALICO_GROUPS
 from calico_debug.errors import EvidenceError, MissingEvidence
@@ -129,7 +129,7 @@ class LiveCluster:
     @cached_property
     def _listings(self) -> Mapping[str, Listing]:
         """What is served, by its file name; {} when the server cannot be asked."""
-        served = [Listing("", "v1", plural) for plural in RESOURCES[""]]
+        served = [*(Listing("", "v1", plural) for plural in RESOURCES[""]), *NAMED]
         unsure: list[Listing] = []
         try:
             for group, versions in self._groups().items():
@@ -144,7 +144,7 @@ class LiveCluster:
             found.setdefault((group, listing.plural), listing)
         if (SLICES, "endpointslices") in found:
             del found["", "endpoints"]
-        return {f"{listing.resource}.json": listing for listing in found.values()}
+        return {listing.file: listing for listing in found.values()}
 
     def _groups(self) -> Mapping[str, Sequence[str]]:
         """The versions of each group that matters, the preferred first."""
@@ -188,6 +188,8 @@ class LiveCluster:
         limit, token = self._page, ""
         for _ in range(MAX_PAGES):
             query: dict[str, str | int] = {"limit": limit} if limit else {}
+            if listing.name:
+                query["fieldSelector"] = f"metadata.name={listing.name}"
             if token:
                 query["continue"] = token
             try:
@@ -250,7 +252,7 @@ def _as_kubectl(objects: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _refused(listing: Listing, refusal: Refusal, origin: str) -> EvidenceError:
-    resource = listing.resource
+    resource = f"{listing.resource} {listing.name}" if listing.name else listing.resource
     if refusal.status == FORBIDDEN:
         user = re.search(r'User "([^"]*)"', refusal.message)
         who = f"user {user[1]}" if user else f"these credentials ({refusal.message})"

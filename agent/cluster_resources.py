@@ -20,6 +20,8 @@ CALICO_RESOURCES = (
     "globalnetworksets",
     "hostendpoints",
     "ippools",
+    "felixconfigurations",
+    "clusterinformations",
 )
 
 RESOURCES: Mapping[str, tuple[str, ...]] = {
@@ -31,6 +33,7 @@ RESOURCES: Mapping[str, tuple[str, ...]] = {
         "adminnetworkpolicies",
         "baselineadminnetworkpolicies",
     ),
+    "operator.tigera.io": ("installations",),
     **dict.fromkeys(CALICO_GROUPS, CALICO_RESOURCES),
 }
 """What is ever read, by API group ("" is the core group). daemonset/base/rbac.yaml grants the same, a test compares."""
@@ -48,11 +51,12 @@ ASSUMED: Mapping[str, str] = {SLICES: "v1", "networking.k8s.io": "v1", "crd.proj
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Where a list is served."""
+    """Where a list is served. ``name`` is the only one that its objects may have, "" for any."""
 
     group: str
     version: str
     plural: str
+    name: str = ""
 
     @property
     def resource(self) -> str:
@@ -60,6 +64,20 @@ class Listing:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
+    def file(self) -> str:
+        """The file of a bundle that holds it."""
+        return f"{self.resource}-{self.name}.json" if self.name else f"{self.resource}.json"
+
+    @property
     def path(self) -> str:
         """The path of the list over all namespaces."""
         return f"/apis/{self.group}/{self.version}/{self.plural}" if self.group else f"/api/v1/{self.plural}"
+
+
+NAMED = (
+    Listing("", "v1", "configmaps", "kubernetes-services-endpoint"),
+    Listing("apps", "v1", "daemonsets", "kube-proxy"),
+)
+"""Lists of which only objects of one name are read, in any namespace: the API server's address that Calico is told of,
+and kube-proxy. daemonset/base/rbac.yaml grants these names alone.
+"""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from calico_debug.agent.capabilities import REMEDY, lacking
 from calico_debug.errors import EvidenceError, MissingEvidence
 
 SECONDS = 10.0
@@ -93,7 +95,18 @@ def output_of(arguments: Sequence[str], seconds: float = SECONDS) -> bytes:
 
 def failed(arguments: Sequence[str], done: Output) -> EvidenceError:
     """The error of a command that failed, with what it said and what to do."""
-    said = done.stderr[:300] or f"exit status {done.status}"
+    said = done.stderr[:300] or _said_in_json(done.stdout) or f"exit status {done.status}"
+    if capability := lacking(arguments[0]):
+        return EvidenceError(f"`{' '.join(arguments)}` failed: {said}; it needs the capability {capability}: {REMEDY}")
     denied = os.geteuid() != 0 and any(word in said for word in ("ermitted", "ermission", "root"))
     remedy = "run as root on the node" if denied else "run it by hand on the node to see more"
     return EvidenceError(f"`{' '.join(arguments)}` failed: {said}; {remedy}")
+
+
+def _said_in_json(printed: bytes) -> str:
+    """The error of ``bpftool -j``, which says it on stdout."""
+    try:
+        error = json.loads(printed)["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return " ".join(str(error).split())[:300]

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from socket import gethostname
 
+from calico_debug.agent.capabilities import REMEDY
 from calico_debug.agent.cluster import ClusterReader
 from calico_debug.agent.commands import failed, is_installed, output_of, run
 from calico_debug.errors import EvidenceError, MissingEvidence
@@ -193,7 +194,10 @@ def _felix_environment() -> bytes:
                 continue
             variables = (process / "environ").read_bytes().split(b"\0")
         except PermissionError as error:
-            raise EvidenceError(f"cannot read Felix's environment from {process}/environ: run as root") from error
+            raise EvidenceError(
+                f"cannot read Felix's environment from {process}/environ: it needs the capability CAP_SYS_PTRACE: "
+                f"{REMEDY}"
+            ) from error
         except OSError:
             continue  # it ended meanwhile
         return b"".join(variable + b"\n" for variable in sorted(variables) if variable.startswith(b"FELIX_"))

@@ -12,6 +12,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
+from calico_debug.agent.capabilities import REMEDY
 from calico_debug.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class NftablesSocket:
 def _refusal(code: int) -> EvidenceError:
     """What an error of the kernel means to the user."""
     if code in (errno.EPERM, errno.EACCES):
-        return EvidenceError("reading nf_tables needs the capability CAP_NET_ADMIN; run as root on the node")
+        return EvidenceError(f"reading nf_tables needs the capability CAP_NET_ADMIN: {REMEDY}")
     if code in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL):
         return _UnsupportedError(f"this kernel refuses to show nf_tables ({os.strerror(code)}); is nf_tables loaded?")
     if code == errno.ENOBUFS:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from calico_debug import __version__
+from calico_debug.agent.reviews import AUDIENCE
 from calico_debug.model.explanation import API_VERSION
 
 if TYPE_CHECKING:
@@ -23,10 +24,18 @@ ERROR_SCHEMA: Mapping[str, Any] = {
         "kind": {"const": "Error"},
         "reason": {
             "type": "string",
-            "description": "usage, missing, evidence, busy, timeout, unknown-path or internal",
+            "description": "usage, missing, evidence, busy, timeout, unknown-path, unauthenticated, forbidden, "
+            "unchecked or internal",
         },
         "message": {"type": "string", "description": "what was wrong, where, and what to do next"},
     },
+}
+
+TOKEN: Mapping[str, Any] = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": f"A token of a service account with audience {AUDIENCE}, over TLS alone",
 }
 
 
@@ -46,8 +55,13 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
             "version": __version__,
             "description": "Evidence, traces and counters of one node.",
         },
+        # The socket asks for no token, listeners for others do.
+        "security": [{"token": []}, {}],
         "paths": paths,
-        "components": {"schemas": {"Error": dict(ERROR_SCHEMA), **parts}},
+        "components": {
+            "schemas": {"Error": dict(ERROR_SCHEMA), **parts},
+            "securitySchemes": {"token": dict(TOKEN)},
+        },
     }
 
 

@@ -17,13 +17,18 @@ WITH_SLASHES = frozenset({"file", "key"})
 
 ERRORS: Mapping[int, str] = {
     400: "the question cannot be understood",
+    401: "no token, or one that is not for agents; not on the socket",
+    403: "the caller has no right to ask this; not on the socket",
     404: "no such path, or the evidence is not there",
     405: "the path is there, not for this method",
     500: "evidence that cannot be read or used, or a defect",
-    503: "as many requests as are allowed are being answered; try again",
+    503: "as many requests as are allowed are being answered, or the caller cannot be checked; try again",
     504: "the time of a request is used up",
 }
 """Statuses of errors; docs/agent.md has the same table."""
+
+UNCHECKED = (401, 403, 503)
+"""Statuses of requests whose caller was not let in; every path can have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class Route:
 
     def errors(self) -> Mapping[int, str]:
         """The statuses other than 200 that it can have, with their meanings."""
-        usual = set() if self.light else {404, 500, 503, 504}
+        usual = set(UNCHECKED) if self.light else {*UNCHECKED, 404, 500, 504}
         if self.body is not None or self.query is not None:
             usual.add(400)
         return {status: ERRORS[status] for status in sorted(usual | set(self.statuses))}

@@ -6,26 +6,31 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calico_debug.agent.application import Application
+from calico_debug.agent.authorised import Authorised
 from calico_debug.agent.captures.manager import Captures
 from calico_debug.agent.cluster import LiveCluster, UnusableCluster
 from calico_debug.agent.collector import Collector
-from calico_debug.agent.evidence import LiveSource
+from calico_debug.agent.evidence import LiveNode, LiveSource
+from calico_debug.agent.gate import open_gate
 from calico_debug.agent.guard import GuardedSource
 from calico_debug.agent.kubeconfig import find_access
 from calico_debug.agent.packets.observer import Limits
 from calico_debug.agent.packets.watch import LiveWatch
+from calico_debug.agent.reviews import REVIEWS
 from calico_debug.agent.routes import Work, routes
-from calico_debug.agent.server import Listeners
+from calico_debug.agent.server import THREADS, Listeners
 from calico_debug.errors import CalicoDebugError, EvidenceError
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from calico_debug.agent.cluster import ClusterReader
+    from calico_debug.agent.gate import Gate
     from calico_debug.agent.routing import Request
     from calico_debug.agent.settings import Settings
     from calico_debug.evidence.source import EvidenceSource
@@ -38,6 +43,8 @@ METRICS_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 METRICS_THREADS = 2
 STREAM_BYTES = 1 << 40
 """Bytes of packets that a stream of drops may be about: its events are what is limited."""
+PROBES = frozenset({"/healthz", "/readyz"})
+"""What the kubelet asks for, which sends no token."""
 READY_SECONDS = 5.0
 """How long an answer about readiness holds."""
 
@@ -103,20 +110,32 @@ def work_on(open_source: Callable[[], EvidenceSource], collector: Collector, cap
     return Work(source, collector.page, collector.listed, Readiness(open_source), captures, watch)
 
 
-def open_listeners(listeners: Listeners, settings: Settings, work: Work) -> None:
-    """Open every listener of the settings. Raises `EvidenceError`."""
+def open_listeners(listeners: Listeners, settings: Settings, work: Work, gate: Gate | None = None) -> None:
+    """Open every listener of the settings; ``gate`` is needed when some are checked. Raises `EvidenceError`."""
     table = routes(work)
     application = Application(table)
     if settings.socket:
         listeners.unix(settings.socket, application)
         log.info("listening on %s", settings.socket)
-    if settings.listen is not None:
-        port = listeners.tcp(settings.listen, application)
-        log.info("listening on %s port %d", settings.listen.host, port)
-    if settings.metrics is not None:
-        for_metrics = Application([route for route in table if route.path in METRICS_PATHS])
-        port = listeners.tcp(settings.metrics, for_metrics, METRICS_THREADS)
-        log.info("metrics on %s port %d", settings.metrics.host, port)
+    for_metrics = Application([route for route in table if route.path in METRICS_PATHS])
+    for name, address, served, threads in (
+        ("listening", settings.listen, application, THREADS),
+        ("metrics", settings.metrics, for_metrics, METRICS_THREADS),
+    ):
+        if address is None:
+            continue
+        if address not in settings.checked:
+            port = listeners.tcp(address, served, threads)
+        else:
+            assert gate is not None
+            door, more = Authorised(served, gate.reviewer), 0
+            if served is for_metrics:
+                # Whatever is being checked, threads are left for probes.
+                door, more = Authorised(served, gate.impatient, PROBES), REVIEWS
+            port = listeners.tcp(address, door, threads + more, gate.certificate)
+        log.info("%s on %s port %d", name, address.host, port)
+        if address is settings.listen and gate is not None:
+            gate.publish(replace(address, port=port))
 
 
 def _claim(captures: Captures) -> None:
@@ -143,15 +162,19 @@ def serve(settings: Settings, node: str = "") -> None:
         log.info("%s: stopping", signal.Signals(number).name)
         listeners.stop()
 
+    gate: Gate | None = None
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        gate = open_gate(settings, LiveNode(node).name) if settings.checked else None
         if captures is not None:
             _claim(captures)
-        open_listeners(listeners, settings, work_on(open_source, collector, captures))
+        open_listeners(listeners, settings, work_on(open_source, collector, captures), gate)
         listeners.run()
     finally:
         listeners.close()
         if captures is not None:
             captures.close()
+        if gate is not None:
+            gate.close()
         for number, handler in previous.items():
             signal.signal(number, handler)

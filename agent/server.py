@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
@@ -23,15 +23,19 @@ from waitress.server import TcpWSGIServer, UnixWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from calico_debug.agent.application import LARGEST_BODY
+from calico_debug.agent.tls import TlsFront
 from calico_debug.errors import EvidenceError
 
 if TYPE_CHECKING:
-    from calico_debug.agent.application import Application
+    from calico_debug.agent.certificate import Certificate
     from calico_debug.agent.settings import Address
+
+    Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+    """WSGI."""
 
 THREADS = 8
 CONNECTIONS = 100
-"""Open connections, listeners included; more wait in the kernel's queue."""
+"""Open connections of a listener; more wait in the kernel's queue."""
 LARGEST_HEADER = 16 << 10
 """Bytes of a request's line and headers."""
 IDLE_SECONDS = 20.0
@@ -83,9 +87,43 @@ def close_overdue(channels: Iterable[Channel]) -> None:
 class _TcpServer(TcpWSGIServer):
     channel_class = Channel
 
+    def readable(self) -> bool:
+        """Whether another connection is accepted."""
+        return bool(super().readable()) and has_room(self)
+
 
 class _UnixServer(UnixWSGIServer):
     channel_class = Channel
+
+    def readable(self) -> bool:
+        """Whether another connection is accepted."""
+        return bool(super().readable()) and has_room(self)
+
+
+def has_room(server: Any) -> bool:
+    """Waitress counts the connections of all listeners together: one that is flooded would close the others."""
+    return len(server.active_channels) < CONNECTIONS
+
+
+class _TlsServer(_TcpServer):
+    """Its channels are the plain sides of connections."""
+
+    front: TlsFront
+
+    def readable(self) -> bool:
+        """Whether another connection is accepted."""
+        return super().readable() and self.front.connections < CONNECTIONS
+
+    def accept(self) -> tuple[socket.socket, Any] | None:
+        """A connection whose TLS ends before it."""
+        accepted = super().accept()
+        return None if accepted is None else (self.front.plain(accepted[0]), accepted[1])
+
+    def set_socket_options(self, conn: socket.socket) -> None:
+        """Those of TCP are set by who ends TLS."""
+
+
+Server = TypeVar("Server", _TcpServer, _TlsServer, _UnixServer)
 
 
 class Listeners:
@@ -96,13 +134,19 @@ class Listeners:
         self._map: dict[int, Any] = {}
         self._servers: list[TcpWSGIServer | UnixWSGIServer] = []
         self._dispatchers: list[ThreadedTaskDispatcher] = []
+        self._fronts: list[TlsFront] = []
         self._paths: list[tuple[str, int]] = []
         self._stopping = False
         # A signal handler may call `stop` while this thread holds it.
         self._lock = RLock()
 
-    def tcp(self, address: Address, application: Application, threads: int = THREADS) -> int:
-        """Listen on an address; the port, which the kernel chose if it was 0. Raises `EvidenceError`."""
+    def tcp(
+        self, address: Address, application: Application, threads: int = THREADS, certificate: Certificate | None = None
+    ) -> int:
+        """Listen on an address, with TLS when there is a certificate; the port, which the kernel chose if it was 0.
+
+        Raises `EvidenceError`.
+        """
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -113,7 +157,12 @@ class Listeners:
             raise EvidenceError(
                 f"cannot listen on {address}: {error.strerror}; stop what listens there, or choose another port"
             ) from None
-        self._serve(_TcpServer, listener, application, threads)
+        if certificate is None:
+            self._serve(_TcpServer, listener, application, threads)
+        else:
+            front = TlsFront(certificate.context)
+            self._fronts.append(front)
+            self._serve(_TlsServer, listener, application, threads).front = front
         return int(listener.getsockname()[1])
 
     def unix(self, path: str, application: Application, threads: int = THREADS) -> None:
@@ -164,6 +213,8 @@ class Listeners:
         """Close everything, and remove the Unix socket."""
         for channel in self._channels():
             channel.handle_close()
+        for front in self._fronts:
+            front.close()
         for dispatcher in self._dispatchers:
             dispatcher.shutdown(timeout=1)
         with self._lock:
@@ -178,19 +229,13 @@ class Listeners:
                 continue
         self._paths.clear()
 
-    def _serve(
-        self,
-        server: type[_TcpServer | _UnixServer],
-        listener: socket.socket,
-        application: Application,
-        threads: int,
-    ) -> None:
+    def _serve(self, server: type[Server], listener: socket.socket, application: Application, threads: int) -> Server:
         dispatcher = ThreadedTaskDispatcher()
         dispatcher.set_thread_count(threads)
         adjustments = Adjustments(
             sockets=[listener],
             threads=threads,
-            connection_limit=CONNECTIONS,
+            connection_limit=1 << 30,  # see has_room
             channel_timeout=IDLE_SECONDS,
             cleanup_interval=1,
             max_request_header_size=LARGEST_HEADER,
@@ -216,6 +261,7 @@ class Listeners:
         )
         self._dispatchers.append(dispatcher)
         self._servers.append(made)
+        return made
 
     def _turn(self) -> None:
         wasyncore.loop(timeout=LOOP_SECONDS, use_poll=True, map=self._map, count=1)

@@ -24,13 +24,27 @@ HELP = """Serve this node's evidence, traces and metrics over HTTP, until SIGTER
     metavar="PATH",
     help='The Unix socket of the command line (mode 0600), or "off"; /run/calico-debug/agent.sock when left out.',
 )
-@click.option("--listen", metavar="ADDR:PORT", help="The same on a loopback address; closed when left out.")
+@click.option(
+    "--listen", metavar="ADDR:PORT", help="The same over TLS for callers whose token allows it; closed when left out."
+)
+@click.option(
+    "--tls-cert", metavar="FILE", help="A certificate for TLS, PEM, with --tls-key; read again when it changes."
+)
+@click.option("--tls-key", metavar="FILE", help="Its key; without both the agent makes a certificate and publishes it.")
+@click.option("--token-audience", metavar="NAME", help="What tokens must be made for; calico-debug when left out.")
+@click.option(
+    "--insecure-loopback",
+    is_flag=True,
+    default=None,
+    help="Leave TLS and tokens away from --listen: every process of the node may ask.",
+)
 @click.option(
     "--metrics",
     metavar="ADDR:PORT",
     help='/metrics, /healthz and /readyz alone, or "off"; 127.0.0.1:9097 when left out.',
 )
 @click.option("--metrics-pods", is_flag=True, default=None, help="Also export drops by pod.")
+@click.option("--metrics-auth", is_flag=True, default=None, help="TLS and tokens for --metrics, too.")
 @click.option(
     "--captures",
     metavar="DIR",
@@ -38,26 +52,10 @@ HELP = """Serve this node's evidence, traces and metrics over HTTP, until SIGTER
 )
 @click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
 @click.pass_obj
-def agent(
-    environment: Environment,
-    /,
-    socket: str | None,
-    listen: str | None,
-    metrics: str | None,
-    metrics_pods: bool | None,
-    captures: str | None,
-    node: str | None,
-) -> int:
+def agent(environment: Environment, /, node: str | None, **typed: str | bool | None) -> int:
     """Run the agent."""
     from calico_debug.agent.settings import settings
 
-    typed = {
-        "socket": socket,
-        "listen": listen,
-        "metrics": metrics,
-        "metrics_pods": metrics_pods,
-        "captures": captures,
-    }
     found = settings(typed, environment.variables)
     if environment.platform != "linux":
         raise EvidenceError(f"the agent reads a Linux node, and this system is {environment.platform}")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from calico_debug import __version__
-from calico_debug.cli.captures import COMMANDS, new_file
+from calico_debug.cli.captures import COMMANDS
 from calico_debug.cli.environment import Environment, Place, WatchQuestion
 from calico_debug.cli.errors import PROGRAM, one_line, warn
 from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.files import new_file
 from calico_debug.cli.observe import MOST_PACKETS, MOST_SECONDS, asked, flow_options, interruptible, place_options
 from calico_debug.cli.render.terminal import PLAIN, safe
 
@@ -125,7 +126,7 @@ def run(
     watch = environment.open_watch(Place(None, **place), environment.platform, question)
     with ExitStack() as stack:
         stack.enter_context(watch)
-        file = stack.enter_context(new_file(path))
+        file = stack.enter_context(new_file(path, "--write"))
         warn(environment.stderr, watch.notes)
         told = len(watch.notes)
         environment.stderr.write(f"{one_line(f'capturing on {watch.places.node}: {watch.subject}')}\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -13,12 +12,13 @@ import click
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.files import new_file
 from calico_debug.cli.observe import asked, flow_options
 from calico_debug.cli.render.terminal import safe
-from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
+from calico_debug.errors import EvidenceError, UsageError
 
 if TYPE_CHECKING:
-    from calico_debug.cli.agent_source import AgentSource
+    from calico_debug.cli.agent_client import AgentClient
 
 SOCKET, VARIABLE = "/run/calico-debug/agent.sock", "CALICO_DEBUG_SOCKET"
 """Where agents listen unless told otherwise, and what tells them: as in agent/settings.py, which help imports not."""
@@ -145,7 +145,7 @@ def get(environment: Environment, /, capture: str, path: str, agent: str | None)
     if path == "-":
         _fetch(source, place, names, environment.stdout.buffer)
         return ExitCode.ANSWERED
-    with new_file(path) as file:
+    with new_file(path, "--write") as file:
         _fetch(source, place, names, file)
         size = file.tell()
     environment.stdout.write(f"{safe(path)}: {size} bytes, {len(names)} of the capture's files\n")
@@ -153,7 +153,7 @@ def get(environment: Environment, /, capture: str, path: str, agent: str | None)
     return ExitCode.ANSWERED
 
 
-def _fetch(source: AgentSource, place: str, names: Iterable[str], to: BinaryIO) -> None:
+def _fetch(source: AgentClient, place: str, names: Iterable[str], to: BinaryIO) -> None:
     """Write files one behind the other. Raises `EvidenceError`."""
     for name in names:
         with source.opened(f"{place}/files/{quote(name, safe='')}") as stream:
@@ -161,7 +161,7 @@ def _fetch(source: AgentSource, place: str, names: Iterable[str], to: BinaryIO) 
                 to.write(piece)
 
 
-def _piece(source: AgentSource, stream: http.client.HTTPResponse) -> bytes:
+def _piece(source: AgentClient, stream: http.client.HTTPResponse) -> bytes:
     try:
         return stream.read(PIECE)
     except (OSError, http.client.HTTPException) as error:
@@ -197,23 +197,13 @@ COMMANDS: tuple[click.Command, ...] = (start, list_captures, get, stop, delete_c
 """To be added to the group ``capture``."""
 
 
-def new_file(path: str) -> BinaryIO:
-    """A file, made anew and for its owner alone: packets may hold secrets. Raises `UsageError`."""
-    try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-    except FileExistsError:
-        raise UsageError(f"{path} is there already: name another file with --write, or remove it") from None
-    except OSError as error:
-        raise CalicoDebugError(f"{path} cannot be made: {error.strerror}; name another file with --write") from None
-
-
-def _source(environment: Environment, place: str | None) -> AgentSource:
-    from calico_debug.cli.agent_source import AgentSource
+def _source(environment: Environment, place: str | None) -> AgentClient:
+    from calico_debug.cli.agent_client import AgentClient, find_token
 
     usual = environment.variables.get(VARIABLE) or SOCKET
     if place is None and usual == OFF:
         raise UsageError(f"{VARIABLE} is off: name an agent with --agent")
-    return AgentSource(place or usual)
+    return AgentClient(place or usual, token=find_token(None, environment.variables))
 
 
 def _tell(environment: Environment, document: Mapping[str, Any], output: str) -> int:

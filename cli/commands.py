@@ -18,6 +18,7 @@ from calico_debug.cli.observe import observe
 from calico_debug.cli.policies import COMMANDS as POLICY_COMMANDS
 from calico_debug.cli.staged import staged
 from calico_debug.cli.stale import stale
+from calico_debug.cli.switch import switch
 from calico_debug.cli.trace import trace
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -58,5 +59,5 @@ commands.add_command(drift)
 commands.add_command(agent)
 commands.add_command(observe)
 commands.add_command(capture)
-for command in (doctor, staged, stale, *POLICY_COMMANDS, *LISTINGS):
+for command in (doctor, staged, stale, switch, *POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

@@ -41,7 +41,7 @@ class Place:
     """Where evidence is looked for. ``bundle`` None means live, on this node; ``namespace`` completes bare names.
 
     ``kubeconfig`` and ``context`` name the cluster of a live node; None means what kubectl would take.
-    ``agent`` is the socket or URL of an agent to read through.
+    ``agent`` is the socket or URL of an agent to read through; ``agent_ca`` and ``agent_token_file`` are files for it.
     """
 
     bundle: str | None = None
@@ -50,6 +50,8 @@ class Place:
     kubeconfig: str | None = None
     context: str | None = None
     agent: str | None = None
+    agent_ca: str | None = None
+    agent_token_file: str | None = None
 
 
 class Tracer(Protocol):

@@ -33,7 +33,7 @@ def answer_flows(environment: Environment, place: Place, options: TraceOptions, 
     on_answer, on_error = _writers(options.format, style)
     tracer = environment.open_tracer(place, environment.platform)
     out, verdicts, failed = environment.stdout, set[str](), False
-    with _opened(options.flows or "-", environment) as stream:
+    with opened_flows(options.flows or "-", environment) as stream:
         # Whoever writes questions into a pipe may wait for each answer.
         flush = out.flush if stream is environment.stdin else _nothing
         for number, line in numbered_lines(stream):
@@ -123,7 +123,8 @@ def _writers(output: str, style: Style) -> tuple[Callable[[FlowExplanation], str
     )
 
 
-def _opened(flows: str, environment: Environment) -> AbstractContextManager[BinaryIO]:
+def opened_flows(flows: str, environment: Environment) -> AbstractContextManager[BinaryIO]:
+    """The stream that ``--flows`` names. Raises `EvidenceError`."""
     if flows == "-":
         return nullcontext(environment.stdin)
     try:

@@ -50,6 +50,8 @@ class TraceOptions:
     kubeconfig: str | None = None
     context: str | None = None
     agent: str | None = None
+    agent_ca: str | None = None
+    agent_token_file: str | None = None
     colour: str = "auto"
     watch: float | None = None
     observe: float | None = None
@@ -143,6 +145,9 @@ def checked_place(
 def check(options: TraceOptions) -> None:
     """Raise `UsageError` for options that contradict each other, and for a question that lacks an end."""
     contradictions({name: getattr(options, attribute) for name, attribute in _ATTRIBUTES.items()})
+    for name, file in (("--agent-ca", options.agent_ca), ("--agent-token-file", options.agent_token_file)):
+        if file is not None and options.agent is None:
+            raise UsageError(f"{name} is about an agent: name it with --agent https://ADDR:PORT")
     for name, seconds in (("--watch", options.watch), ("--observe", options.observe)):
         if seconds is not None and not LEAST_SECONDS <= seconds <= MOST_SECONDS:  # also what is not a number
             raise UsageError(f"{name} {seconds:g}: give {LEAST_SECONDS:g} to {MOST_SECONDS:g} seconds")

@@ -60,6 +60,12 @@ HELP = """Explain what happens to one flow, or to many.
 @click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
 @cluster_options
 @click.option("--agent", metavar="SOCKET_OR_URL", help="Read a node through its agent (calico-debug agent).")
+@click.option("--agent-ca", metavar="FILE", help="The certificate of an agent over TLS, or who signed it; PEM.")
+@click.option(
+    "--agent-token-file",
+    metavar="FILE",
+    help="The token for an agent over TLS; when left out CALICO_DEBUG_AGENT_TOKEN, then an agent's own.",
+)
 @click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
 @click.option(
     "-o",
@@ -96,7 +102,16 @@ def trace(environment: Environment, /, **given: object) -> int:
     options = TraceOptions(**given)  # type: ignore[arg-type]
     check(options)
     style = Style(colour=environment.colour(options.colour), columns=environment.columns)
-    place = Place(options.bundle, options.namespace, options.node, options.kubeconfig, options.context, options.agent)
+    place = Place(
+        options.bundle,
+        options.namespace,
+        options.node,
+        options.kubeconfig,
+        options.context,
+        options.agent,
+        options.agent_ca,
+        options.agent_token_file,
+    )
     if options.flows is not None:
         from calico_debug.cli.flows import answer_flows
 

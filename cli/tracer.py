@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -113,9 +114,11 @@ def _open(place: Place, platform: str, cluster: ClusterReader | None) -> Evidenc
 
         return open_bundle(place.bundle)
     if place.agent is not None:
+        from calico_debug.cli.agent_client import AgentClient, Trust, find_token
         from calico_debug.cli.agent_source import AgentSource
 
-        return AgentSource(place.agent, cluster)
+        token = find_token(place.agent_token_file, os.environ)
+        return AgentSource(AgentClient(place.agent, trust=Trust(place.agent_ca), token=token), cluster)
     if platform != "linux" and cluster is None:
         raise EvidenceError(
             f"only a Linux node can be read live, and this system is {platform}: name a recording with --bundle"

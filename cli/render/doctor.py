@@ -20,13 +20,20 @@ _SHOWN = 10
 """Findings of one code and severity that text shows; JSON has all."""
 
 
-def document(report: Report) -> Mapping[str, Any]:
+def document(report: Report, kind: str = KIND) -> Mapping[str, Any]:
     """The report for machines (docs/doctor.md)."""
     return {
         "apiVersion": API_VERSION,
-        "kind": KIND,
+        "kind": kind,
         "nodes": list(report.nodes),
         "counts": {severity: report.count(severity) for severity in SEVERITIES},
+        **findings_document(report),
+    }
+
+
+def findings_document(report: Report) -> Mapping[str, Any]:
+    """What was found, and what could not be looked at."""
+    return {
         "findings": [
             {
                 "code": one.code,
@@ -50,6 +57,14 @@ def text(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
+    yield from findings_lines(report)
+    counts = [_counted(report.count(severity), _WORDS[severity]) for severity in SEVERITIES]
+    gaps = f"; {_counted(len(report.unseen), 'thing')} not checked" if report.unseen else ""
+    yield f"{_counted(len(report.nodes), 'node')}: {', '.join(counts)}{gaps}"
+
+
+def findings_lines(report: Report) -> Iterator[str]:
+    """A block for each kind of finding, and one for what could not be looked at."""
     for (severity, code), group in groupby(report.findings, key=lambda one: (one.severity, one.code)):
         findings = list(group)
         yield f"{severity.upper().ljust(len(_INDENT))}{code}: {findings[0].entry.meaning}"
@@ -64,18 +79,20 @@ def _lines(report: Report) -> Iterator[str]:
         for unseen in report.unseen:
             yield f"{_INDENT}{unseen.check}{f' of {unseen.node}' if unseen.node else ''}: {unseen.why}"
         yield ""
-    counts = [_counted(report.count(severity), _WORDS[severity]) for severity in SEVERITIES]
-    gaps = f"; {_counted(len(report.unseen), 'thing')} not checked" if report.unseen else ""
-    yield f"{_counted(len(report.nodes), 'node')}: {', '.join(counts)}{gaps}"
 
 
 def _counted(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-RENDERERS: Mapping[str, Callable[[Report], str]] = {
-    "text": text,
-    "json": lambda report: json.dump(document(report)),
-    "yaml": lambda report: yaml.dump(document(report)),
-}
-"""By ``-o``."""
+def renderers(kind: str) -> Mapping[str, Callable[[Report], str]]:
+    """By ``-o``, for a report of that kind."""
+    return {
+        "text": text,
+        "json": lambda report: json.dump(document(report, kind)),
+        "yaml": lambda report: yaml.dump(document(report, kind)),
+    }
+
+
+RENDERERS = renderers(KIND)
+"""The doctor's, by ``-o``."""

@@ -14,7 +14,7 @@ from calico_debug.state.node import NodeState
 from calico_debug.walk.node import NodeWalker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from calico_debug.doctor.model import Observation
     from calico_debug.evidence.source import EvidenceSource
@@ -50,17 +50,13 @@ CLUSTER_CHECKS: tuple[ClusterCheck, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """A finding. ``node`` is "" for one about the cluster."""
+    """A finding. ``node`` is "" for one about the cluster; ``entry`` says what it means and what to do."""
 
     code: str
     severity: str
     node: str
     seen: str
-
-    @property
-    def entry(self) -> Entry:
-        """What it means and what to do."""
-        return CATALOGUE[self.code]
+    entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +82,15 @@ class Report:
         return sum(finding.severity == severity for finding in self.findings)
 
 
-def examine(source: EvidenceSource, nodes: Sequence[str]) -> Report:
+def examine(
+    source: EvidenceSource,
+    nodes: Sequence[str],
+    node_checks: Sequence[NodeCheck] = NODE_CHECKS,
+    cluster_checks: Sequence[ClusterCheck] = CLUSTER_CHECKS,
+    catalogue: Mapping[str, Entry] = CATALOGUE,
+) -> Report:
     """Run every check on ``nodes`` of ``source`` and on its cluster. A check that fails for lack of evidence is told;
-    nothing raises `EvidenceError`.
+    nothing raises `EvidenceError`. ``catalogue`` has every code that the checks give.
     """
     cluster = ClusterView(source, load_cluster(source))
     findings: dict[Diagnosis, None] = {}
@@ -98,7 +100,7 @@ def examine(source: EvidenceSource, nodes: Sequence[str]) -> Report:
         try:
             for one in observed:
                 if isinstance(one, Symptom):
-                    findings.setdefault(Diagnosis(one.code, one.severity, node, one.seen))
+                    findings.setdefault(Diagnosis(one.code, one.severity, node, one.seen, catalogue[one.code]))
                 else:
                     unseen.setdefault(Unseen(check, node, one.why))
         except EvidenceError as error:
@@ -111,11 +113,11 @@ def examine(source: EvidenceSource, nodes: Sequence[str]) -> Report:
             unseen.setdefault(Unseen("evidence", name, str(error)))
             continue
         view = NodeView(evidence, NodeWalker(NodeState(evidence)), cluster)
-        for check in NODE_CHECKS:
+        for check in node_checks:
             take(check.name, name, check.run(view))
         for note in view.state.notes:
             unseen.setdefault(Unseen("evidence", name, note))
-    for over_all in CLUSTER_CHECKS:
+    for over_all in cluster_checks:
         take(over_all.name, "", over_all.run(cluster))
     ranked = sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), one.code, one.node))
     return Report(source.origin, tuple(nodes), tuple(ranked), tuple(unseen))

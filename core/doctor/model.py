@@ -70,6 +70,17 @@ class ClusterView:
             self._raw[resource] = [one for one in items or () if isinstance(one, dict)]
         return self._raw[resource]
 
+    def felix_setting(self, name: str, node: str = "") -> str | None:
+        """A setting of the node's FelixConfiguration, else of the default one; None where evidence has neither."""
+        if not self.has("felixconfigurations"):
+            return None
+        found = {str(part(one, "metadata").get("name")): part(one, "spec") for one in self.raw("felixconfigurations")}
+        for owner in (f"node.{node}", "default"):
+            for key, value in found.get(owner, {}).items():
+                if key.casefold() == name.casefold() and isinstance(value, bool | int | str):
+                    return str(value).lower() if isinstance(value, bool) else str(value)
+        return None
+
     def _file(self, resource: str) -> str | None:
         present = set(self.source.cluster_files())
         names = (*(f"{resource}.{group}.json" for group in CALICO_GROUPS), f"{resource}.json")
@@ -127,9 +138,14 @@ class NodeView:
         return [name for name in self.state.interfaces if name.startswith(self.prefixes)]
 
     def setting(self, name: str, default: bool) -> bool:
-        """A setting of Felix that is on or off (its environment only; its resource is not in evidence)."""
-        text = self.state.felix.get(f"FELIX_{name.upper()}")
+        """A setting of Felix that is on or off, as far as evidence has it."""
+        text = self.setting_text(name)
         return default if text is None else text.strip().lower() in ("true", "1", "yes", "y", "t", "enabled")
+
+    def setting_text(self, name: str) -> str | None:
+        """A setting of Felix: of its environment, which goes first, else of FelixConfiguration; None for neither."""
+        text = self.state.felix.get(f"FELIX_{name.upper()}")
+        return self.cluster.felix_setting(name, self.name) if text is None else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def check_rules(cluster: ClusterView) -> Iterator[Observation]:
         if policy.kind not in ORDERED_KINDS:
             continue
         for direction in ("ingress", "egress"):
-            rules = _rules(policy, direction)
+            rules = rules_of(policy, direction)
             end = next((index for index, rule in enumerate(rules) if _always(rule)), None)
             if end is None or end == len(rules) - 1:
                 continue
@@ -69,7 +69,8 @@ def shown(policy: PolicyObject) -> str:
     return f"{policy.kind} {policy.namespace}/{policy.name}" if policy.namespace else f"{policy.kind} {policy.name}"
 
 
-def _rules(policy: PolicyObject, direction: str) -> Sequence[Mapping[str, Any]]:
+def rules_of(policy: PolicyObject, direction: str) -> Sequence[Mapping[str, Any]]:
+    """A policy's rules of a direction; one that is not understood is empty."""
     rules = policy.spec.get(direction)
     return [rule if isinstance(rule, dict) else {} for rule in rules] if isinstance(rules, list) else []
 

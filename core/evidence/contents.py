@@ -46,6 +46,13 @@ CLUSTER_FILES: tuple[str, ...] = (
 """The lists without which a trace cannot name pods, services and nodes; policies come in files of their own kinds."""
 
 
+NAMED_FILES: Mapping[str, tuple[str, str]] = {
+    "configmaps-kubernetes-services-endpoint.json": ("configmaps", "kubernetes-services-endpoint"),
+    "daemonsets.apps-kube-proxy.json": ("daemonsets.apps", "kube-proxy"),
+}
+"""Lists that hold only objects of one name: (resource, name)."""
+
+
 def remedy(file: str, node: str) -> str:
     """How to get a node's file, for a message."""
     command = NODE_COMMANDS.get(file)
@@ -55,4 +62,7 @@ def remedy(file: str, node: str) -> str:
 def cluster_remedy(file: str) -> str:
     """How to get a list of cluster objects, for a message."""
     resource = file.removesuffix(".json")
+    if file in NAMED_FILES:
+        resource, name = NAMED_FILES[file]
+        return f"write it with `kubectl get {resource} -A --field-selector metadata.name={name} -o json`"
     return f"write it with `kubectl get {resource} -A -o json`"

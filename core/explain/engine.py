@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from calico_debug.explain.alternatives import MAX_ALTERNATIVES, Told, combine, disagreement, outlived
@@ -58,10 +58,12 @@ class Engine:
 
     # --------------------------------------------------------------------------------------------------- the answer
 
-    def explain(self, flow: Flow, *, as_new: bool = False) -> FlowExplanation:
+    def explain(
+        self, flow: Flow, *, as_new: bool = False, told_to: Callable[[Told], None] | None = None
+    ) -> FlowExplanation:
         """The explanation of one flow. Raises `EvidenceError` when no node of the flow runs Calico or can be read.
 
-        ``as_new`` leaves connections that exist out of account.
+        ``as_new`` leaves connections that exist out of account. ``told_to`` is given every alternative that was walked.
         """
         notes = list(flow.notes)
         if self._stays_in_its_pod(flow):
@@ -74,6 +76,9 @@ class Engine:
             return self._unstarted(flow, str(stop), notes)
         existing = not as_new and self._existing(opening)
         told = self._alternatives(opening, join_existing=existing)
+        if told_to is not None:
+            for one in told:
+                told_to(one)
         new = self._alternatives(opening, join_existing=False) if existing else None
         return self._assemble(flow, opening, told, new, notes)
 

@@ -69,15 +69,21 @@ class Tally:
 
 
 def open_connections(
-    states: Sequence[NodeState], cluster: ClusterState, tally: Tally, now: int | None = None
+    states: Sequence[NodeState],
+    cluster: ClusterState,
+    tally: Tally,
+    now: int | None = None,
+    *,
+    passing: bool = False,
 ) -> Sequence[LiveConnection]:
     """Open connections to or from pods of these nodes, each once. ``now`` is CLOCK_MONOTONIC in nanoseconds; None, as
-    for a recording, is the time of the newest entry. Raises `EvidenceError` when those of no node can be read.
+    for a recording, is the time of the newest entry. ``passing`` adds those that the nodes only send on, to or from
+    pods elsewhere. Raises `EvidenceError` when those of no node can be read.
     """
     found: list[LiveConnection] = []
     for state in states:
         try:
-            _add(found, state, _Pods(state, cluster), tally, now)
+            _add(found, state, _Pods(state, cluster, anywhere=passing), tally, now)
         except EvidenceError as error:
             tally.unread[state.name] = str(error)
             if len(tally.unread) == len(states):
@@ -134,15 +140,16 @@ def _joined(one: LiveConnection, other: LiveConnection) -> LiveConnection:
 class _Pods:
     """Which addresses are of pods on a node: as the cluster says, and as the node's routes do."""
 
-    def __init__(self, state: NodeState, cluster: ClusterState) -> None:
+    def __init__(self, state: NodeState, cluster: ClusterState, *, anywhere: bool) -> None:
         self._state = state
         self._cluster = cluster
+        self._anywhere = anywhere
         self._routed: dict[int, frozenset[Address]] = {}
 
     def has(self, address: Address) -> bool:
         pod = self._cluster.pod_by_address(address)
         if pod is not None:
-            return pod.node == self._state.name
+            return self._anywhere or pod.node == self._state.name
         if address.version not in self._routed:
             self._routed[address.version] = self._routes(address.version)
         return address in self._routed[address.version]
@@ -171,13 +178,14 @@ def _of_node(state: NodeState, pods: _Pods, tally: Tally, now: int | None) -> It
     for family in FAMILIES:
         for connection in state.listed_connections(family):
             tally.looked_at += 1
-            if _is_open(connection):
+            if is_open(connection):
                 yield _from_kernel(connection, state.name, pods)
             else:
                 tally.not_open += 1
 
 
-def _is_open(connection: Connection) -> bool:
+def is_open(connection: Connection) -> bool:
+    """Whether data may still flow over it."""
     original = connection.original
     if not connection.replied:
         return False

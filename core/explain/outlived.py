@@ -115,7 +115,7 @@ class _Questions:
     def answer(self, connection: LiveConnection) -> Answer:
         """What a connection like this would meet if it were new."""
         address, port = connection.asked
-        ends = Ends(connection.protocol, connection.client[0], address, port, self._via(connection))
+        ends = Ends(connection.protocol, connection.client[0], address, port, entrance(self._engine, connection))
         if ends not in self._known:
             self._known[ends] = self._ask(ends, None) if len(self._known) < MOST_QUESTIONS else NOT_ASKED
         known = self._known[ends]
@@ -133,23 +133,27 @@ class _Questions:
     def _ask(self, ends: Ends, source_port: int | None) -> FlowExplanation | str:
         try:
             flow = self._resolver.resolve(
-                _text(ends.client, source_port), _text(ends.asked, ends.port), protocol=str(ends.protocol), via=ends.via
+                end_text(ends.client, source_port),
+                end_text(ends.asked, ends.port),
+                protocol=str(ends.protocol),
+                via=ends.via,
             )
             return self._engine.explain(flow, as_new=True)
         except CalicoDebugError as error:
             return str(error)
 
-    def _via(self, connection: LiveConnection) -> str | None:
-        """The node that a client outside the cluster came in by; None for clients inside."""
-        client = connection.client[0]
-        cluster = self._engine.cluster
-        if cluster.pod_by_address(client) is not None or cluster.node_by_address(client) is not None:
-            return None
-        if any(state.is_local(client) for state in self._engine.states.values()):
-            return None
-        pod = cluster.pod_by_address(connection.server[0])
-        home = pod.node if pod is not None else ""
-        return next((node for node in connection.nodes if node != home), connection.nodes[0])
+
+def entrance(engine: Engine, connection: LiveConnection) -> str | None:
+    """The node that a client outside the cluster came in by; None for clients inside."""
+    client = connection.client[0]
+    cluster = engine.cluster
+    if cluster.pod_by_address(client) is not None or cluster.node_by_address(client) is not None:
+        return None
+    if any(state.is_local(client) for state in engine.states.values()):
+        return None
+    pod = cluster.pod_by_address(connection.server[0])
+    home = pod.node if pod is not None else ""
+    return next((node for node in connection.nodes if node != home), connection.nodes[0])
 
 
 def _judged(explanation: FlowExplanation, connection: LiveConnection) -> Answer:
@@ -159,7 +163,7 @@ def _judged(explanation: FlowExplanation, connection: LiveConnection) -> Answer:
         for backend in explanation.backends:
             if (backend.ip, backend.port) == (str(server), port):
                 return _settled(backend.verdict, backend.decision)
-        return Answer("undetermined", None, f"{GONE} {_text(server, port)}")
+        return Answer("undetermined", None, f"{GONE} {end_text(server, port)}")
     return _settled(explanation.verdict, explanation.decision)
 
 
@@ -168,7 +172,7 @@ def _settled(verdict: str, decision: Decision | None) -> Answer:
     return Answer(verdict, decision, why)
 
 
-def _text(address: Address, port: int | None) -> str:
+def end_text(address: Address, port: int | None) -> str:
     """An end as the command line takes it."""
     if port is None:
         return str(address)

@@ -46,7 +46,11 @@ _FIELDS = """
     except endPort policyTypes priority subject pods networks nodes portNumber portRange start end namedPort
     domainNames tcp udp sctp number range sameLabels notSameLabels node interfaceName expectedIPs profiles
     blockSize ipipMode vxlanMode natOutgoing disabled nodeSelector allowedUses assignmentMode disableBGPExport
-    labelsToApply
+    labelsToApply data KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT calicoNetwork linuxDataplane hostPorts
+    kubeProxyManagement bpfNetworkBootstrap kubernetesProvider template desiredNumberScheduled calicoVersion
+    clusterType nodeInfo architecture operatingSystem kernelVersion osImage bpfEnabled bpfExternalServiceMode
+    bpfKubeProxyIptablesCleanupEnabled bpfDataIfacePattern bpfConnectTimeLoadBalancing nftablesMode floatingIPs
+    wireguardEnabled wireguardEnabledV6
 """
 FIELDS: frozenset[str] = frozenset(_FIELDS.split())
 """Fields of objects that explanations may use; the others are left out, since nobody knows what is in them."""

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from calico_debug.agent.application import Application
 from calico_debug.agent.guard import GuardedSource
 from calico_debug.agent.routes import Work, routes
-from calico_debug.agent.server import Listeners
+from calico_debug.agent.server import THREADS, Listeners
 from calico_debug.agent.settings import Address
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from calico_debug.agent.certificate import Certificate
     from calico_debug.agent.routing import Request, Route
     from calico_debug.evidence.source import EvidenceSource
 
@@ -33,6 +34,8 @@ class Agent:
     port: int
     path: str
     listeners: Listeners
+    secure: int = 0
+    """The port of TLS."""
 
     def ask(self, path: str, body: object = None, *, method: str = "") -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body."""
@@ -68,21 +71,27 @@ def serving(
     *,
     work: Work | None = None,
     table: Callable[[], list[Route]] | None = None,
+    certificate: Certificate | None = None,
+    guard: Callable[[Application], Any] = lambda application: application,
     **limits: Any,
 ) -> Iterator[Agent]:
-    """An agent that answers from ``source`` or ``work``, or only the routes of ``table``; stopped at the end."""
+    """An agent that answers from ``source`` or ``work``, or only the routes of ``table``; stopped at the end.
+
+    With a ``certificate`` also over TLS, behind ``guard``.
+    """
     found = table() if table is not None else routes(work or work_over(source))  # type: ignore[arg-type]
     listeners = Listeners()
     application = Application(found, **limits)
     path = str(folder / "agent.sock")
     port = listeners.tcp(Address("127.0.0.1", 0), application)
+    secure = listeners.tcp(Address("127.0.0.1", 0), guard(application), THREADS, certificate) if certificate else 0
     listeners.unix(path, application)
     started = threading.Event()
     thread = threading.Thread(target=listeners.run, args=(started.set,))
     thread.start()
     try:
         assert started.wait(SECONDS)
-        yield Agent(port, path, listeners)
+        yield Agent(port, path, listeners, secure)
     finally:
         listeners.stop()
         thread.join(SECONDS)

@@ -133,12 +133,11 @@ def test_answers_are_bounded(ask: Callable[..., Any], monkeypatch: pytest.Monkey
             ask(fake)
 
 
-def test_silence_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_is_bounded(tmp_path: Path) -> None:
     import socket
 
-    monkeypatch.setattr(module, "READ_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        server = ApiServer(access(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"), Pauses())
+        server = ApiServer(access(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"), Pauses(), seconds=0.05)
         with pytest.raises(SilentServerError, match=r"/x did not answer within 0\.05 s: try again"):
             server.get("/x")
 

@@ -174,7 +174,7 @@ def test_what_is_forbidden(tmp_path: Path) -> None:
 
 BOTH = {
     "/apis": groups(crd__projectcalico__org=["v1"], projectcalico__org=["v3"], apps=["v1"]),
-    "/apis/crd.projectcalico.org/v1": resources("tiers", "networkpolicies", "ippools", "felixconfigurations"),
+    "/apis/crd.projectcalico.org/v1": resources("tiers", "networkpolicies", "ippools", "bgpconfigurations"),
     "/apis/projectcalico.org/v3": resources("tiers", "networkpolicies"),
 }
 

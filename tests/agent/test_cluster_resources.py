@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from calico_debug.agent.cluster_resources import RESOURCES, TIERED, Listing
+from calico_debug.agent.cluster_resources import NAMED, RESOURCES, TIERED, Listing
 from calico_debug.decode.policies import POLICY_SOURCES
+from calico_debug.evidence.contents import NAMED_FILES
 from tests.docs.markdown import section, tables
 
 ROLE = Path(__file__).parents[2] / "daemonset" / "base" / "rbac.yaml"
@@ -20,12 +21,17 @@ def test_where_lists_are() -> None:
 
 
 def test_the_role_grants_what_is_read_and_no_more() -> None:
-    account, role, binding = yaml.safe_load_all(ROLE.read_text())
+    account, role, binding, *_ = yaml.safe_load_all(ROLE.read_text())
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"][0]["name"] == account["metadata"]["name"]
     granted: dict[str, set[str]] = {}
     others = set()
+    named = set()
     for rule in role["rules"]:
+        if "resourceNames" in rule:
+            assert rule["verbs"] == ["list"]
+            named |= {(rule["apiGroups"][0], rule["resources"][0], name) for name in rule["resourceNames"]}
+            continue
         for group in rule["apiGroups"]:
             for resource in rule["resources"]:
                 if rule["verbs"] == ["list"]:
@@ -35,7 +41,13 @@ def test_the_role_grants_what_is_read_and_no_more() -> None:
     pseudo = {f"tier.{plural}" for plural in TIERED}
     assert granted.pop("projectcalico.org") == {*RESOURCES["projectcalico.org"], *pseudo}
     assert granted == {group: set(plurals) for group, plurals in RESOURCES.items() if group != "projectcalico.org"}
-    assert others == {("projectcalico.org", "tiers", "get")}
+    assert others == {
+        ("projectcalico.org", "tiers", "get"),
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create"),
+    }
+    assert named == {(one.group, one.plural, one.name) for one in NAMED}
+    assert {one.file: (one.resource, one.name) for one in NAMED} == NAMED_FILES
     assert not [plural for plurals in RESOURCES.values() for plural in plurals if "secret" in plural]
 
 
@@ -52,5 +64,6 @@ def test_everything_a_bundle_may_hold_is_read() -> None:
     known = {
         f"{plural}.{group}.json" if group else f"{plural}.json" for group in RESOURCES for plural in RESOURCES[group]
     }
+    known |= {one.file for one in NAMED}
     assert {row[0].strip("`") for row in tables(section("bundle.md", "cluster/"))[0]} <= known
     assert {file for source in POLICY_SOURCES for file in source.files} <= known

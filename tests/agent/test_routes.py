@@ -109,6 +109,10 @@ def test_the_description_has_every_route_and_answers_keep_it(agent: Agent, recor
     }
     names = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
     assert len(set(names)) == len(names)
+    (scheme,) = document["components"]["securitySchemes"]
+    assert document["security"] == [{scheme: []}, {}]
+    for item in document["paths"].values():
+        assert all({"401", "403", "503"} <= operation["responses"].keys() for operation in item.values())
     questions: dict[str, tuple[str, Any]] = {
         "/v1/nodes": ("/v1/nodes", None),
         "/v1/nodes/{node}": ("/v1/nodes/node1", None),

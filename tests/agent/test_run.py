@@ -3,23 +3,30 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from calico_debug.agent import run
+from calico_debug.agent.certificate import OwnCertificate
 from calico_debug.agent.collector import Collector
+from calico_debug.agent.gate import Gate
+from calico_debug.agent.reviews import REVIEWS, Reviewer
 from calico_debug.agent.routing import Request
-from calico_debug.agent.run import METRICS_PATHS, Readiness, open_listeners, work_on
+from calico_debug.agent.run import METRICS_PATHS, PROBES, Readiness, open_listeners, work_on
 from calico_debug.agent.server import Listeners
 from calico_debug.agent.settings import Address, Settings
+from calico_debug.cli.agent_client import AgentClient, Trust
 from calico_debug.errors import EvidenceError
+from tests.agent.reviewing import Reviews, token
 from tests.agent.serving import SECONDS, Agent
 from tests.evidence.memory import MemoryNode, MemorySource
 from tests.recordings import recordings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from calico_debug.agent.routes import Work
@@ -42,7 +49,8 @@ def test_metrics_are_apart_from_evidence(tmp_path: Path) -> None:
 
     listeners.tcp = remember  # type: ignore[method-assign]
     anywhere = Address("127.0.0.1", 0)
-    open_listeners(listeners, Settings(str(tmp_path / "a.sock"), anywhere, anywhere), recorded_work())
+    settings = Settings(str(tmp_path / "a.sock"), anywhere, anywhere, insecure_loopback=True)
+    open_listeners(listeners, settings, recorded_work())
     thread = threading.Thread(target=listeners.run)
     thread.start()
     try:
@@ -54,6 +62,70 @@ def test_metrics_are_apart_from_evidence(tmp_path: Path) -> None:
     finally:
         listeners.stop()
         thread.join(SECONDS)
+
+
+@contextmanager
+def metrics_behind_a_gate(folder: Path, reviews: Reviews) -> Iterator[tuple[str, Trust]]:
+    """The URL of metrics that are checked, and whom to trust for it."""
+    certificate = OwnCertificate(["127.0.0.1"])
+    reviewer = Reviewer(lambda: reviews, wait=0)
+    gate = Gate(certificate, reviewer, reviewer, "n1", lambda _: pytest.fail("metrics are not published"))
+    listeners = Listeners()
+    opened, ports = listeners.tcp, []
+
+    def remember(*arguments: object) -> int:
+        ports.append(opened(*arguments))  # type: ignore[arg-type]
+        return ports[-1]
+
+    listeners.tcp = remember  # type: ignore[method-assign, assignment]
+    settings = Settings(str(folder / "a.sock"), None, Address("127.0.0.1", 0), metrics_auth=True)
+    open_listeners(listeners, settings, recorded_work(), gate)
+    thread = threading.Thread(target=listeners.run)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{ports[0]}", Trust(pem=certificate.pem())
+    finally:
+        listeners.stop()
+        thread.join(SECONDS)
+
+
+def test_metrics_behind_the_gate_leave_probes_open(tmp_path: Path) -> None:
+    scraping = token("scraper")
+    reviews = Reviews({scraping: "scraper"}, {("scraper", "get", "/metrics")})
+    with metrics_behind_a_gate(tmp_path, reviews) as (place, trust):
+        assert AgentClient(place, trust=trust, token=lambda: scraping).ask("/metrics").startswith(b"#")
+        nobody = AgentClient(place, trust=trust)
+        for path in PROBES:
+            assert nobody.ask(path) == b"ok\n"
+        with pytest.raises(EvidenceError, match="no token"):
+            nobody.ask("/metrics")
+
+
+def test_probes_are_answered_while_the_api_server_is_silent(tmp_path: Path) -> None:
+    class Silent(Reviews):
+        def send(self, *arguments: Any) -> Any:
+            entered.release()
+            assert go.wait(SECONDS)
+            return super().send(*arguments)
+
+    entered, go = threading.Semaphore(0), threading.Event()
+    with metrics_behind_a_gate(tmp_path, Silent({}, set())) as (place, trust):
+
+        def scrape(number: int) -> str:
+            with pytest.raises(EvidenceError) as caught:
+                AgentClient(place, trust=trust, token=lambda: token(f"x{number}")).ask("/metrics")
+            return str(caught.value)
+
+        with ThreadPoolExecutor(20) as pool:
+            scrapes = [pool.submit(scrape, number) for number in range(20)]
+            for _ in range(REVIEWS):
+                assert entered.acquire(timeout=SECONDS)
+            assert AgentClient(place, trust=trust).ask("/healthz") == b"ok\n"
+            assert not go.is_set()
+            go.set()
+            said = [done.result(SECONDS) for done in scrapes]
+    waiting = {line for line in said if "does not accept this token" not in line}
+    assert waiting == {"other callers are being checked: try again in a second"}
 
 
 def test_readiness_is_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

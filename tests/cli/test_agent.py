@@ -29,7 +29,11 @@ def test_options_and_variables_reach_the_agent(served: list[tuple[Settings, str]
 
 @pytest.mark.parametrize(
     ("typed", "said"),
-    [(("--listen", "0.0.0.0:80"), "not authenticated yet"), (("--metrics", "x"), "ADDR:PORT"), (("x",), "--help")],
+    [
+        (("--listen", "0.0.0.0:80", "--insecure-loopback"), "must be a loopback address"),
+        (("--metrics", "x"), "ADDR:PORT"),
+        (("x",), "--help"),
+    ],
 )
 def test_what_cannot_be_is_a_question_of_usage(
     served: list[tuple[Settings, str]], typed: tuple[str], said: str

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from calico_debug.cli.agent_client import AgentClient
 from calico_debug.cli.agent_source import AgentSource
 from calico_debug.cli.environment import Place, Question
 from calico_debug.cli.tracer import EvidenceTracer, open_source
@@ -38,8 +39,8 @@ def test_a_trace_through_an_agent_is_the_same(recording: Recording, tmp_path: Pa
     question = Question("client/client-5f8b", "svc/management-ui/management-ui")
     direct = EvidenceTracer(recording.source).trace(question)
     with serving(tmp_path, recording.source) as agent:
-        through = EvidenceTracer(AgentSource(agent.path)).trace(question)
-        over_tcp = EvidenceTracer(AgentSource(f"http://127.0.0.1:{agent.port}")).trace(question)
+        through = EvidenceTracer(AgentSource(AgentClient(agent.path))).trace(question)
+        over_tcp = EvidenceTracer(AgentSource(AgentClient(f"http://127.0.0.1:{agent.port}"))).trace(question)
     assert to_document(through) == to_document(over_tcp) == to_document(direct)
 
 
@@ -77,7 +78,7 @@ class LiveNode(MemoryNode):
 def test_single_questions_reach_the_node(tmp_path: Path) -> None:
     live = LiveNode()
     with serving(tmp_path, MemorySource({}, {"n1": live})) as agent:
-        node = AgentSource(agent.path).node("n1")
+        node = AgentSource(AgentClient(agent.path)).node("n1")
         assert isinstance(node, PointLookups)
         assert isinstance(node, LiveMaps)
         assert node.nftables is not None
@@ -105,7 +106,7 @@ def test_single_questions_reach_the_node(tmp_path: Path) -> None:
 
 def test_errors_keep_their_kind_and_words(tmp_path: Path) -> None:
     with serving(tmp_path, MemorySource({"pods.json": "{}"}, {"n1": MemoryNode({"a b/ü.txt": "x"})})) as agent:
-        source = AgentSource(agent.path)
+        source = AgentSource(AgentClient(agent.path))
         assert source.node("n1").read("a b/ü.txt") == b"x"
         with pytest.raises(MissingEvidence, match="nothing of n1 is not there: record it"):
             source.node("n1").read("nothing")
@@ -115,7 +116,7 @@ def test_errors_keep_their_kind_and_words(tmp_path: Path) -> None:
 
 def test_a_connection_that_was_closed_meanwhile_is_opened_again(tmp_path: Path) -> None:
     with serving(tmp_path, MemorySource({}, {"n1": MemoryNode({})})) as agent:
-        source = AgentSource(agent.path)
+        source = AgentSource(AgentClient(agent.path))
         assert source.nodes() == ("n1",)
         for channel in agent.listeners._channels():
             channel.will_close = True
@@ -123,16 +124,16 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_again(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "place", ["", "https://127.0.0.1:1", "http://127.0.0.1", "http://a:b", "http://u@h:1", "ftp://h:1"]
+    "place", ["", "https://127.0.0.1", "http://127.0.0.1", "http://a:b", "http://u@h:1", "ftp://h:1"]
 )
 def test_places_that_are_none(place: str) -> None:
     with pytest.raises(UsageError, match="--agent"):
-        AgentSource(place)
+        AgentClient(place)
 
 
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match="start it with `calico-debug agent`"):
-        AgentSource(str(tmp_path / "none.sock")).nodes()
+        AgentSource(AgentClient(str(tmp_path / "none.sock"))).nodes()
 
 
 @contextmanager
@@ -166,7 +167,7 @@ def somebody(answer: bytes) -> Iterator[str]:
 )
 def test_whatever_a_stranger_says_is_one_line_for_the_user(answer: bytes) -> None:
     with somebody(answer) as place, pytest.raises(EvidenceError, match="agent"):
-        AgentSource(place).nodes()
+        AgentSource(AgentClient(place)).nodes()
 
 
 def test_the_tracer_takes_an_agent(tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_a_cluster_that_the_user_names_goes_before_the_agents(tmp_path: Path) ->
             return f"mine, {file}".encode()
 
     with serving(tmp_path, MemorySource({"services.json": "theirs"}, {"n1": MemoryNode({})})) as agent:
-        theirs, mine = AgentSource(agent.path), AgentSource(agent.path, Cluster())
+        theirs, mine = AgentSource(AgentClient(agent.path)), AgentSource(AgentClient(agent.path), Cluster())
         assert (theirs.cluster_files(), theirs.read_cluster("services.json")) == (("services.json",), b"theirs")
         assert (mine.cluster_files(), mine.read_cluster("pods.json")) == (["pods.json"], b"mine, pods.json")
         assert mine.nodes() == ("n1",)

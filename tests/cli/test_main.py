@@ -36,6 +36,7 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
             "routes",
             "staged",
             "stale",
+            "switch",
             "trace",
         ),
     ]

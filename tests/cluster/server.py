@@ -165,9 +165,10 @@ class Server:
         revision = json.loads(fetch(f"{self.etcd}/v3/kv/range", b'{"key":"Zm9v"}', method="POST"))["header"]["revision"]
         fetch(f"{self.etcd}/v3/kv/compaction", json.dumps({"revision": revision}).encode(), method="POST")
 
-    def token(self, namespace: str, account: str) -> str:
-        """A token of a service account, made for this test."""
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    def token(self, namespace: str, account: str, audiences: list[str] | None = None) -> str:
+        """A token of a service account, made for this test; without audiences for this server."""
+        spec = {"audiences": audiences} if audiences else {}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         answer = self.call("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", body)
         return str(answer["status"]["token"])
 

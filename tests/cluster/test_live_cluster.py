@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from calico_debug.agent.cluster import LiveCluster
-from calico_debug.agent.cluster_resources import RESOURCES
+from calico_debug.agent.cluster_resources import NAMED, RESOURCES
 from calico_debug.agent.evidence import ClusterSource
 from calico_debug.agent.kubeconfig import find_access
 from calico_debug.cli.environment import Question
 from calico_debug.cli.tracer import EvidenceTracer
 from calico_debug.errors import EvidenceError, MissingEvidence
+from calico_debug.evidence.contents import NAMED_FILES
 from calico_debug.state.cluster import load_cluster
 from tests.cli.worlds import run
 from tests.cluster.contents import OWN, definitions, install, path_of
@@ -96,7 +97,7 @@ def test_every_kind_is_served(account: str) -> None:
     }
     left_out = {file for file in expected if file.endswith(".projectcalico.org.json") and ".crd." not in file}
     files = cluster(account).files()
-    assert set(files) == expected - left_out - {"endpoints.json"}
+    assert set(files) == (expected - left_out - {"endpoints.json"}) | set(NAMED_FILES)
     for file in files:
         assert json.loads(cluster(account).read(file))["kind"] == "List"
 
@@ -105,7 +106,9 @@ def test_every_kind_is_served(account: str) -> None:
 def test_lists_are_those_of_kubectl(account: str) -> None:
     live = cluster(account)
     for file in live.files():
-        command = ["kubectl", "--kubeconfig", account, "get", file.removesuffix(".json"), "-A", "-o", "json"]
+        resource, name = NAMED_FILES.get(file, (file.removesuffix(".json"), ""))
+        command = ["kubectl", "--kubeconfig", account, "get", resource, "-A", "-o", "json"]
+        command += ["--field-selector", f"metadata.name={name}"] if name else []
         printed = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
         assert json.loads(live.read(file)) == json.loads(printed), file
 
@@ -158,6 +161,7 @@ def test_explanations_are_those_of_the_recording(account: str, recording: Record
 def test_only_lists_of_the_role_are_asked_for(server: Server, account: str) -> None:
     body = {"metadata": {"name": "canary"}, "stringData": {"password": "canary-in-the-secret"}}
     server.create("/api/v1/namespaces/default/secrets", body)
+    server.create("/api/v1/namespaces/default/configmaps", {"metadata": {"name": "canary"}, "data": body["stringData"]})
     before = len(server.audit())
     live = cluster(account)
     for file in live.files():
@@ -169,8 +173,12 @@ def test_only_lists_of_the_role_are_asked_for(server: Server, account: str) -> N
     objects = [entry["objectRef"] for entry in asked if "objectRef" in entry]
     assert len(objects) == len(live.files())
     for one in objects:
-        assert one["resource"] in RESOURCES[one.get("apiGroup", "")]
-        assert "name" not in one
+        if "name" in one:
+            assert (one.get("apiGroup", ""), one["resource"], one["name"]) in {
+                (n.group, n.plural, n.name) for n in NAMED
+            }
+        else:
+            assert one["resource"] in RESOURCES[one.get("apiGroup", "")]
     assert all(entry["verb"] == "list" for entry in asked if "objectRef" in entry)
 
 
@@ -178,7 +186,7 @@ def test_what_is_forbidden_is_named_one_by_one(server: Server, tmp_path: Path) -
     nobody = server.kubeconfig(tmp_path / "nobody", NOBODY)
     live = cluster(nobody)
     for file in live.files():
-        resource = file.removesuffix(".json")
+        resource = " ".join(NAMED_FILES.get(file, (file.removesuffix(".json"),)))
         with pytest.raises(MissingEvidence, match=f"cannot list {resource}: forbidden for user nobody; grant list on"):
             live.read(file)
 

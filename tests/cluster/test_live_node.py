@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,20 +36,25 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def kubeconfig(directory: Path, lab: Lab) -> Iterator[str]:
-    """The lab's cluster in an API server that its first node can reach."""
+def api(directory: Path, lab: Lab) -> Iterator[Server]:
+    """The lab's cluster in an API server."""
     started = Server(directory / "lab")
     try:
         install(started, definitions())
         load(started, cluster_files(lab.topology, MODEL))
         grant_role(started)
-        with Forwarder(lab.namespace("node1"), started.port) as forwarder:
-            reached = {"server": f"https://127.0.0.1:{forwarder.port}"}
-            token = started.token("calico-debug", "calico-debug")
-            context = {"namespace": "red"}
-            yield started.kubeconfig(directory / "lab.yaml", token, cluster=reached, context=context)
+        yield started
     finally:
         started.stop()
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(directory: Path, lab: Lab, api: Server) -> Iterator[str]:
+    """For the first node of the lab, which can reach the API server."""
+    with Forwarder(lab.namespace("node1"), api.port) as forwarder:
+        reached = {"server": f"https://127.0.0.1:{forwarder.port}"}
+        token = api.token("calico-debug", "calico-debug")
+        yield api.kubeconfig(directory / "lab.yaml", token, cluster=reached, context={"namespace": "red"})
 
 
 def explain(lab: Lab, *arguments: str) -> Any:
@@ -162,3 +169,53 @@ def test_a_cluster_that_was_found_and_is_away_is_a_finding(
     warnings = [finding["message"] for finding in answer["findings"] if finding["severity"] == "warning"]
     assert len(warnings) == 1
     assert warnings[0].startswith("cannot reach https://127.0.0.1:1 ")
+
+
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/calico-debug/leases/node1"
+
+
+@contextmanager
+def agent_on(lab: Lab, node: str, kubeconfig: str, *arguments: str) -> Iterator[None]:
+    """An agent in the namespace of a node, ended by its process."""
+    environment = {**os.environ, "KUBECONFIG": kubeconfig}
+    command = ["ip", "netns", "exec", lab.namespace(node), PROGRAM, "agent", "--node", node, "--metrics", "off"]
+    with subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+
+
+def test_another_node_asks_the_agent(lab: Lab, kubeconfig: str, api: Server, tmp_path: Path) -> None:
+    """Over the wire, with the certificate of the Lease and the token of a service account: the answer is the node's."""
+    address = lab.topology.address("node1", 4)
+    ends = ("--from", "red/cli1", "--to", "red/web1:81", "-o", "json")
+    certificate, token = tmp_path / "agent.pem", tmp_path / "token"
+    token.write_text(api.token("calico-debug", "calico-debug", ["calico-debug"]))
+
+    def ask(*more: str, file: Path = token) -> subprocess.CompletedProcess[str]:
+        command = [PROGRAM, "trace", "--agent", f"https://{address}:9098", "--agent-token-file", file, *more, *ends]
+        with namespaces.entered(lab.namespace("node2")):
+            return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    def published() -> bool:
+        certificate.write_text(api.call("GET", LEASE)["metadata"]["annotations"]["calico-debug/certificate"])
+        return True
+
+    with agent_on(lab, "node1", kubeconfig, "--socket", "off", "--listen", f"{address}:9098"):
+        api.until("the agent is published", published)
+        done = ask("--agent-ca", str(certificate))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert facts(json.loads(done.stdout)) == facts(explain(lab, "--kubeconfig", kubeconfig, *ends))
+        other = tmp_path / "other"
+        other.write_text(api.token("calico-debug", "calico-debug"))
+        for refused, said in (
+            (ask(), "): name its certificate, or the authority that signed it, with --agent-ca"),
+            (ask("--agent-ca", str(certificate), file=other), "this token is not for audience calico-debug: make one"),
+        ):
+            assert (refused.returncode, refused.stdout) == (1, "")
+            assert said in refused.stderr
+            assert len(refused.stderr.splitlines()) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,18 @@ def test_tests_and_kustomize_understand_the_same(overlay: str) -> None:
         for part in ("rules", "data", "spec"):
             assert covered(expected.get(part), document.get(part))
     assert rendered == {}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_variables_stand_before_what_they_are_put_into(overlay: str) -> None:
+    """Kubernetes leaves $(NAME) as it is when NAME comes later; kustomize puts what it patches first."""
+    rendered = yaml.safe_load_all(kubectl("kustomize", str(DAEMONSET / "overlays" / overlay)))
+    (daemonset,) = (one for one in rendered if one["kind"] == "DaemonSet")
+    (container,) = daemonset["spec"]["template"]["spec"]["containers"]
+    known: set[str] = set()
+    for entry in container["env"]:
+        assert set(re.findall(r"\$\((\w+)\)", entry.get("value", ""))) <= known
+        known.add(entry["name"])
 
 
 def test_the_account_that_is_made_may_read_the_cluster(empty: Server, administrator: str, tmp_path: Path) -> None:

@@ -14,9 +14,12 @@ from calico_debug import __version__
 from calico_debug.agent.bpf import BPFFS, CALICO_CGROUP, COMMANDS, POLICY_DEBUG
 from calico_debug.agent.captures.manager import MOST_BYTES
 from calico_debug.agent.commands import PACKAGES
+from calico_debug.agent.publication import NAME
+from calico_debug.agent.reviews import AUDIENCE, PREFIX
 from calico_debug.agent.run import METRICS_PATHS
 from calico_debug.agent.settings import DEFAULT_CAPTURES, DEFAULT_METRICS, DEFAULT_SOCKET, VARIABLES, settings
 from calico_debug.cli.agent import agent
+from calico_debug.cli.agent_client import TOKEN_FILE
 
 ROOT = Path(__file__).parents[2]
 DAEMONSET = ROOT / "daemonset"
@@ -112,11 +115,13 @@ def test_the_agent_takes_what_it_is_given(overlay: str) -> None:
         given = {name: value.replace("$(HOST_IP)", address) for name, value in variables.items()}
         found = settings({}, given)
         assert found.socket == DEFAULT_SOCKET
-        assert found.listen is None
+        assert found.listen is not None
+        assert found.checked == (found.listen,)
         assert found.metrics is not None
         assert found.metrics.loopback == (overlay != "metrics")
-        (port,) = container["ports"]
-        assert port["containerPort"] == found.metrics.port == int(DEFAULT_METRICS.rpartition(":")[2])
+        metrics, checked = container["ports"]
+        assert metrics["containerPort"] == found.metrics.port == int(DEFAULT_METRICS.rpartition(":")[2])
+        assert checked["containerPort"] == found.listen.port
     assert variables["NODENAME"] == ""
 
 
@@ -143,6 +148,10 @@ def test_mounts_are_where_the_code_looks(overlay: str) -> None:
         assert mounts[path]["readOnly"]
         assert volumes[mounts[path]["name"]]["hostPath"] == {"path": path}
     assert str(Path(DEFAULT_SOCKET).parent) in mounts
+    assert mounts[str(TOKEN_FILE.parent)]["readOnly"]
+    (source,) = volumes[mounts[str(TOKEN_FILE.parent)]["name"]]["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == AUDIENCE
+    assert source["serviceAccountToken"]["path"] == TOKEN_FILE.name
     writable = [mount["name"] for mount in mounts.values() if not mount.get("readOnly")]
     assert {next(key for key in volumes[name] if key != "name") for name in writable} == {"emptyDir"}
 
@@ -156,13 +165,25 @@ def test_rights_are_few(overlay: str) -> None:
     added = set(context["capabilities"]["add"])
     assert {"NET_ADMIN", "BPF"} <= added
     assert ("SYS_ADMIN" in added) == pod.get("hostPID", False) == (overlay == "trace")
-    found = {one["kind"]: one for one in built(DAEMONSET / "overlays" / overlay)}
-    account, role = found["ServiceAccount"]["metadata"], found["ClusterRole"]
+    found = built(DAEMONSET / "overlays" / overlay)
+    (account,) = (one["metadata"] for one in found if one["kind"] == "ServiceAccount")
     assert account["name"] == pod["serviceAccountName"]
-    assert found["ClusterRoleBinding"]["roleRef"]["name"] == role["metadata"]["name"]
-    (subject,) = found["ClusterRoleBinding"]["subjects"]
-    assert (subject["name"], subject["namespace"]) == (account["name"], account["namespace"])
-    assert {verb for rule in role["rules"] for verb in rule["verbs"]} <= {"list", "get"}
+    roles = {(one["kind"], one["metadata"]["name"]): one for one in found if one["kind"].endswith("Role")}
+    bindings = [one for one in found if one["kind"].endswith("RoleBinding")]
+    assert {(one["roleRef"]["kind"], one["roleRef"]["name"]) for one in bindings} == roles.keys()
+    for binding in bindings:
+        (subject,) = binding["subjects"]
+        assert (subject["name"], subject["namespace"]) == (account["name"], account["namespace"])
+    agents, clients, places = (
+        roles[key]["rules"] for key in (("ClusterRole", NAME), ("ClusterRole", f"{NAME}-client"), ("Role", NAME))
+    )
+    asked = {resource for rule in agents if "create" in rule["verbs"] for resource in rule["resources"]}
+    assert asked == {"tokenreviews", "subjectaccessreviews"}
+    assert {verb for rule in agents for verb in rule["verbs"]} == {"list", "get", "create"}
+    assert clients == [{"nonResourceURLs": [f"{PREFIX}/v1/*"], "verbs": ["get", "post"]}]
+    assert places == [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list", "create", "patch"]}
+    ]
     assert pod["hostNetwork"] is True
 
 

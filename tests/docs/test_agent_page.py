@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from calico_debug.agent import application, server
+from calico_debug.agent import application, reviews, server, tls
 from calico_debug.agent.capture_routes import EVENTS, SECONDS, STREAM_EVENTS, STREAM_SECONDS, STREAMS
 from calico_debug.agent.captures.manager import MOST_BYTES, MOST_KEPT, MOST_RUNNING
 from calico_debug.agent.captures.running import BOUNDS, CaptureLimits
+from calico_debug.agent.reviews import AUDIENCE
 from calico_debug.agent.routes import routes
 from calico_debug.agent.routing import ERRORS
 from calico_debug.agent.run import METRICS_PATHS
@@ -25,7 +26,14 @@ def test_listeners() -> None:
     assert [row[3] for row in rows] == [f"`{DEFAULT_SOCKET}`", "closed", f"`{DEFAULT_METRICS}`"]
     assert rows[2][4] == ", ".join(f"`{path}`" for path in ("/metrics", "/healthz", "/readyz"))
     assert {"/metrics", "/healthz", "/readyz"} == METRICS_PATHS
-    assert VARIABLES["metrics_pods"] in TEXT
+
+
+def test_options() -> None:
+    rows = {code(row[0]).split()[0]: code(row[1]) for row in tables(section("agent.md", "The agent"))[1]}
+    others = {f"--{name.replace('_', '-')}": variable for name, variable in VARIABLES.items()}
+    assert rows == {option: others[option] for option in rows}
+    assert rows.keys() | {"--socket", "--listen", "--metrics"} == others.keys()
+    assert f"`{AUDIENCE}`" in section("agent.md", "The agent")
 
 
 def test_paths() -> None:
@@ -47,6 +55,8 @@ def test_limits() -> None:
         f"{application.CONCURRENT}; others get 503 at once",
         "1; they can be large",
         f"{server.CONNECTIONS}; more wait",
+        f"{tls.HANDSHAKE_SECONDS:g} s",
+        f"{reviews.REVIEWS}; others wait {reviews.WAIT_SECONDS:g} s, then get 503",
         f"{server.LARGEST_HEADER >> 10} KiB",
         f"{application.LARGEST_BODY >> 10} KiB",
         f"{server.REQUEST_SECONDS:g} s",

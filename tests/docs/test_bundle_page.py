@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from calico_debug.agent.cluster_resources import RESOURCES
 from calico_debug.decode.policies import CALICO_GROUPS, POLICY_SOURCES
 from calico_debug.evidence.bundle import LIMITS, MEBIBYTE
-from calico_debug.evidence.contents import CLUSTER_FILES, NODE_COMMANDS
+from calico_debug.evidence.contents import CLUSTER_FILES, NAMED_FILES, NODE_COMMANDS
 from calico_debug.evidence.manifest import API_VERSION, KIND, RULES_AFTER, RULES_BEFORE, read_manifest
 from calico_debug.state.cluster import load_cluster
 from tests.docs.markdown import code, section, tables
@@ -57,6 +58,13 @@ def test_lists_are_those_that_are_read() -> None:
     old = Asked(("services.json", "endpoints.json"))
     assert list(load_cluster(old).services) == []  # type: ignore[arg-type]
     assert old.read == ["services.json", "endpoints.json"]
+
+
+def test_settings_are_read_of_a_cluster() -> None:
+    known = {f"{plural}.{group}.json" for group, plurals in RESOURCES.items() for plural in plurals}
+    rows = tables(section("bundle.md", "cluster/"))[1]
+    files = {code(row[0]) for row in rows}
+    assert set(NAMED_FILES) < files <= known | set(NAMED_FILES)
 
 
 def test_lists_that_are_asked_for_are_listed() -> None:

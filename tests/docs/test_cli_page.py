@@ -29,6 +29,7 @@ from calico_debug.cli.options import CONFLICTS, FORMATS
 from calico_debug.cli.policies import endpoints, policies
 from calico_debug.cli.staged import staged
 from calico_debug.cli.stale import stale
+from calico_debug.cli.switch import switch
 from calico_debug.cli.trace import HELP, trace
 from calico_debug.decode.assertions import KEYS, decode_assertions
 from calico_debug.drift.model import CODES
@@ -53,6 +54,7 @@ def test_options() -> None:
         *((trace, "Options of trace"), (chain, "chain"), (assertions, "assert"), (bundle, "bundle")),
         *((policies, "policies"), (endpoints, "endpoints"), (drift, "drift"), (doctor, "doctor"), (stale, "stale")),
         (staged, "staged"),
+        *((command, f"switch {name}") for name, command in switch.commands.items()),
         (observe, "observe"),
         *((command, f"capture {name}") for name, command in capture.commands.items()),
     )
@@ -139,7 +141,16 @@ def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) 
     # An agent would serve until it is stopped: on this system there is none to start.
     platform = "darwin" if words[0] == "agent" else "linux"
     live = {"--bundle", "--kubeconfig"}
-    if words[0] in ("chain", "bundle", "policies", "endpoints", "drift", "doctor", "stale") and not live & set(words):
+    if words[0] in (
+        "chain",
+        "bundle",
+        "policies",
+        "endpoints",
+        "drift",
+        "doctor",
+        "stale",
+        "switch",
+    ) and not live & set(words):
         words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
     variables = {"CALICO_DEBUG_SOCKET": "/nonexistent"}

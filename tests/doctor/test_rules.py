@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.doctor.patients import bpf, bpf_report, codes, report, seen
 from tests.explain.rules import ruleset
-from tests.explain.world import Node
+from tests.explain.world import Node, objects
 
 
 def with_table(*rules: str, name: str = "inet own", chain: str = "c@forward:0", **more: list[str]) -> Node:
@@ -92,6 +94,31 @@ def test_kube_proxy_beside_programs() -> None:
     assert seen(found, "kube-proxy-beside-bpf") == ["table ip kube-proxy; Felix's clean-up of kube-proxy's rules is on"]
     made.files["felix-env.txt"] = "FELIX_BPFKUBEPROXYIPTABLESCLEANUPENABLED=false\n"
     assert codes(bpf_report(made)) == [("info", "kube-proxy-beside-bpf")]
+
+
+@pytest.mark.parametrize(
+    ("environment", "of_node", "severity"),
+    [
+        ("A=b", None, "info"),  # the default FelixConfiguration says false
+        ("A=b", True, "warning"),
+        ("FELIX_BPFKUBEPROXYIPTABLESCLEANUPENABLED=true", None, "warning"),
+    ],
+)
+def test_settings_of_felix_configuration(environment: str, of_node: bool | None, severity: str) -> None:
+    """The environment goes first, then the node's own, then the default one."""
+    made = bpf()
+    made.files["nft-ruleset.json"] = ruleset({"ip kube-proxy": {"filter-forward@forward:0": []}})
+    made.files["felix-env.txt"] = f"{environment}\n"
+    names = {"default": False} | ({"node.n1": of_node} if of_node is not None else {})
+    items = [
+        {"metadata": {"name": name}, "spec": {"bpfKubeProxyIptablesCleanupEnabled": value}}
+        for name, value in names.items()
+    ]
+    lists = {
+        **objects([Node(1, pods=[1])]),
+        "felixconfigurations.crd.projectcalico.org.json": json.dumps({"items": items}),
+    }
+    assert codes(bpf_report(made, lists)) == [(severity, "kube-proxy-beside-bpf")]
 
 
 def test_kubelets_chains_are_not_kube_proxys() -> None:

@@ -17,3 +17,6 @@ def test_remedies_name_commands() -> None:
     assert remedy("ip-addr.json", "n1") == "write it with `ip -j -d addr` on node n1"
     assert remedy("other.json", "n1") == "record it on node n1"
     assert "kubectl get endpointslices.discovery.k8s.io -A" in cluster_remedy("endpointslices.discovery.k8s.io.json")
+    assert cluster_remedy("daemonsets.apps-kube-proxy.json") == (
+        "write it with `kubectl get daemonsets.apps -A --field-selector metadata.name=kube-proxy -o json`"
+    )

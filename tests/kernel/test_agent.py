@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from calico_debug.cli.agent_client import AgentClient
 from calico_debug.cli.agent_source import AgentSource
 from tests.lab.conftest import need_lab
 from tests.lab.lab import Lab
@@ -98,13 +99,13 @@ def test_a_trace_is_the_same_here_there_and_in_between(running: Running, asked: 
     there = running.command("trace", "--node", "node1", *ends, inside=True)
     through = running.command("trace", "--agent", running.socket, *ends)
     question = running.lab.question(running.lab.flow(*asked))
-    asked_of_agent = AgentSource(running.socket).json("/v1/trace", question)
+    asked_of_agent = AgentSource(AgentClient(running.socket)).json("/v1/trace", question)
     assert without_times(through) == without_times(there) == without_times(asked_of_agent)
     assert there["verdict"] == ("denied" if asked[2] in ("udp", "icmp") else there["verdict"])
 
 
 def test_files_are_those_of_the_node(running: Running) -> None:
-    source = AgentSource(running.socket)
+    source = AgentSource(AgentClient(running.socket))
     assert source.nodes() == ("node1",)
     node = source.node("node1")
     assert {link["ifname"] for link in json.loads(node.read("ip-link.json"))} >= {
@@ -116,7 +117,7 @@ def test_files_are_those_of_the_node(running: Running) -> None:
 
 
 def test_metrics_and_counters_are_of_the_node(running: Running) -> None:
-    source = AgentSource(running.socket)
+    source = AgentSource(AgentClient(running.socket))
     page = source.ask("/metrics").decode()
     assert 'policy="only-tcp"' in page
     listed = source.json("/v1/counters")["counters"]
@@ -125,7 +126,7 @@ def test_metrics_and_counters_are_of_the_node(running: Running) -> None:
 
 def test_many_questions_leave_nothing_behind(running: Running) -> None:
     question = running.lab.question(running.lab.flow("red/cli1", "red/web1", "tcp", 80))
-    source = AgentSource(running.socket)
+    source = AgentSource(AgentClient(running.socket))
     source.json("/v1/trace", question)
     before = running.descriptors()
     for _ in range(30):

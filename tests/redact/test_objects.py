@@ -54,6 +54,21 @@ def test_a_policy() -> None:
     assert found["ingress"][0]["destination"] == {"ports": [80, "90:99"]}
 
 
+def test_settings() -> None:
+    """What the checks before a switch read stays, and what it says of the cluster does not."""
+    name = {"name": "kubernetes-services-endpoint", "namespace": "tigera-operator"}
+    data = {"KUBERNETES_SERVICE_HOST": "10.1.2.3", "KUBERNETES_SERVICE_PORT": "6443", "password": "canary"}
+    redacted = redact_objects({"items": [{"kind": "ConfigMap", "metadata": name, "data": data}]}, TEXT)["items"][0]
+    assert redacted["metadata"] == name
+    assert redacted["data"] == {"KUBERNETES_SERVICE_HOST": ONE, "KUBERNETES_SERVICE_PORT": "6443"}
+    spec = {"calicoNetwork": {"linuxDataplane": "BPF", "hostPorts": "Enabled"}, "registry": "canary"}
+    assert redact_objects({"items": [{"spec": spec}]}, TEXT) == {
+        "items": [{"spec": {"calicoNetwork": {"linuxDataplane": "BPF", "hostPorts": "Enabled"}}}]
+    }
+    settings = {"bpfExternalServiceMode": "DSR", "bpfKubeProxyIptablesCleanupEnabled": False}
+    assert redact_objects({"items": [{"spec": settings}]}, TEXT) == {"items": [{"spec": settings}]}
+
+
 def test_selectors_of_services_are_labels() -> None:
     assert redact_objects({"spec": {"selector": {"shop": "shop"}}}, TEXT) == {"spec": {"selector": {SHOP: SHOP}}}
 

@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 
 from calico_debug.agent.capture_routes import STREAMS
-from calico_debug.cli.agent_source import AgentSource
+from calico_debug.cli.agent_client import AgentClient
 from calico_debug.cli.exit_codes import ExitCode
 from tests.agent.captures.here import interface, rows
 from tests.agent.captures.live import PROGRAM, SECONDS, Running, agent
@@ -36,7 +36,7 @@ def running(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runn
 
 def until(running: Running, name: str, events: int) -> Any:
     end = time.monotonic() + SECONDS
-    while (document := AgentSource(running.socket).json(f"/v1/captures/{name}"))["events"] < events:
+    while (document := AgentClient(running.socket).json(f"/v1/captures/{name}"))["events"] < events:
         assert time.monotonic() < end, document
         time.sleep(0.02)
     return document
@@ -74,7 +74,7 @@ def test_start_list_get_stop_delete(running: Running, lab: Lab, tmp_path: Path) 
 
 
 def test_documents_are_as_described(running: Running) -> None:
-    source = AgentSource(running.socket)
+    source = AgentClient(running.socket)
     description = source.json("/v1/openapi.json")
 
     def check(path: str, method: str, answer: Any) -> Any:

@@ -13,7 +13,7 @@ import pytest
 
 from calico_debug.agent.captures.ring import OPEN
 from calico_debug.capture.pcapng import whole_blocks
-from calico_debug.cli.agent_source import AgentSource
+from calico_debug.cli.agent_client import AgentClient
 from calico_debug.errors import CalicoDebugError
 from tests.agent.captures.here import rows
 from tests.agent.captures.live import SECONDS, agent
@@ -34,7 +34,7 @@ ASKED = ({"drops": True, **SMALL}, {"pod": "10.244.1.10", **SMALL})
 
 def begin(running: Running) -> None:
     """Have two captures, as far as the agent lives to begin them."""
-    source = AgentSource(running.socket)
+    source = AgentClient(running.socket)
     with suppress(CalicoDebugError):
         for asked in ASKED:
             source.json("/v1/captures", asked)
@@ -47,7 +47,7 @@ def left_by(lab: Lab, folder: Path) -> tuple[Surroundings, dict[str, object]]:
 
 def captured(running: Running) -> bool:
     """Whether both captures have packets."""
-    captures = AgentSource(running.socket).json("/v1/captures")["captures"]
+    captures = AgentClient(running.socket).json("/v1/captures")["captures"]
     return [one["events"] > 0 for one in captures] == [True, True]
 
 
@@ -83,7 +83,7 @@ def test_killed_while_two_captures_run(lab: Lab, tmp_path: Path) -> None:
     left = [path.name for path in (tmp_path / "captures").glob("*/*")]
     assert sum(name.endswith(OPEN) for name in left) == 2
     with agent(lab, tmp_path) as running:
-        captures = AgentSource(running.socket).json("/v1/captures")["captures"]
+        captures = AgentClient(running.socket).json("/v1/captures")["captures"]
         assert [one["state"] for one in captures] == ["interrupted", "interrupted"]
         assert [one["endedBy"] for one in captures] == ["the end of the agent"] * 2
         for one in captures:
@@ -104,7 +104,7 @@ def check(lab: Lab, folder: Path, closed: dict[str, bytes]) -> None:
     for content in closed.values():
         assert whole_blocks(content)[0] == len(content)
     with agent(lab, folder) as running:
-        captures = AgentSource(running.socket).json("/v1/captures")["captures"]
+        captures = AgentClient(running.socket).json("/v1/captures")["captures"]
     assert all(one["state"] != "running" for one in captures)
     files = {str(path): path.read_bytes() for path in (folder / "captures").glob("*/*.pcapng*")}
     assert closed.items() <= files.items()

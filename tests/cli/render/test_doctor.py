@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from calico_debug.cli.render.doctor import document, text
+from calico_debug.doctor.catalogue import CATALOGUE
 from calico_debug.doctor.examine import Diagnosis, Report, Unseen
 
 
 def test_many_of_one_kind_are_cut_in_text_only() -> None:
-    found = tuple(Diagnosis("notrack", "warning", "n1", f"number {number}") for number in range(12))
+    found = tuple(
+        Diagnosis("notrack", "warning", "n1", f"number {number}", CATALOGUE["notrack"]) for number in range(12)
+    )
     report = Report("memory", ("n1",), found, ())
     lines = text(report).splitlines()
     assert sum("seen" in line for line in lines) + 2 == 12
