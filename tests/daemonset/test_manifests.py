@@ -226,4 +226,4 @@ def test_every_requirement_is_pinned() -> None:
     names = {match[0].lower() for entry in wanted if (match := re.match(r"[A-Za-z0-9-]+", entry))}
     lines = (DAEMONSET / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.partition("==")[0].lower() for line in lines if "==" in line}
-    assert names | {"setuptools", "wheel"} == pinned
+    assert names | {"setuptools", "wheel"} <= pinned
