@@ -9,7 +9,7 @@ IMAGE_PACKAGES := buildah mmdebstrap
 # The installed package maps calico_debug to core/, agent/ and cli/; linters want one plain tree.
 TREE := build/tree
 
-.PHONY: setup demo test test-kernel test-cluster test-prometheus test-image bench pictures lint format clean
+.PHONY: setup demo test test-kernel test-cluster test-prometheus test-image test-endurance bench pictures lint format clean
 
 setup: $(VENV)/.complete
 
@@ -24,7 +24,7 @@ demo: setup
 	@$(BIN)/python -m tests.lab.demo
 
 test: setup
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster and not image"
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster and not image and not endurance"
 
 test-kernel: setup
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
@@ -45,6 +45,9 @@ pictures: setup
 test-image: setup
 	@tests/tools/install_system_packages.sh $(IMAGE_PACKAGES)
 	@$(BIN)/python -m pytest -m image -rP
+
+test-endurance: setup
+	@$(BIN)/python -m pytest -m endurance -rP
 
 bench: setup
 	@$(BIN)/python -m tests.bench

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from calico_debug.errors import EvidenceError
-from calico_debug.record.generation import generation
+from calico_debug.state.generation import generation
 from tests.evidence.memory import MemoryNode
 
 ANSWER = bytes.fromhex("00000000 0800 0100 0000002a 0800 0200 00000001")
