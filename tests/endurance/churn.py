@@ -55,7 +55,7 @@ class Churn:
     """A context manager: a thread that changes a node's rules every ``pause`` seconds, until the end."""
 
     def __init__(self, namespace: str, replacements: list[str], pause: float) -> None:
-        """``replacements`` are transactions, one after the other and again; beside each a pod comes and another goes."""
+        """``replacements`` are transactions, in turn; with each a pod comes and another goes."""
         self._namespace, self._replacements, self._pause = namespace, replacements, pause
         self._end = Event()
         self._thread = Thread(target=self._run)
