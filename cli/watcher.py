@@ -33,7 +33,7 @@ class LiveWatch:
     def __init__(self, engine: Engine, question: WatchQuestion, namespace: str | None) -> None:
         """Resolve names and predict. Raises `CalicoDebugError`; nothing is watched yet."""
         from calico_debug.agent.packets.observer import Limits, PacketObserver
-        from calico_debug.agent.packets.witness import interface_prefixes
+        from calico_debug.state.workloads import workload_prefixes
 
         (self._state,) = engine.states.values()
         self._cluster = engine.cluster
@@ -53,7 +53,7 @@ class LiveWatch:
         self._dataplane = self._known_dataplane()
         limits = Limits(question.seconds, question.packets, question.bytes, question.rate)
         self._observer: PacketObserver = PacketObserver(
-            ends, limits, prefixes=interface_prefixes(self._state), data=question.data
+            ends, limits, prefixes=workload_prefixes(self._state), data=question.data
         )
 
     def __enter__(self) -> Self:

@@ -28,6 +28,7 @@ from calico_debug.decode.packet_events import (
 )
 from calico_debug.errors import EvidenceError
 from calico_debug.model.packet_event import Losses
+from calico_debug.state.workloads import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 SYMBOLS = Path("/proc/kallsyms")
-PREFIX = "cali"
-"""InterfacePrefix, unless configured."""
 TURN = 0.1
 """Seconds after which waiting for events is interrupted to look at the limits."""
 LINGER = 0.2
@@ -67,7 +66,7 @@ class PacketObserver:
         flows: Sequence[Ends],
         limits: Limits | None = None,
         *,
-        prefixes: Sequence[str] = (PREFIX,),
+        prefixes: Sequence[str] = (DEFAULT,),
         data: int = 0,
     ) -> None:
         """``flows`` are the flow's ends before and behind translation; without any, all drops are watched.

@@ -78,6 +78,11 @@ class AgentProcess:
         (kib,) = re.findall(r"^RssAnon:\s+(\d+) kB", self._proc("status").read_text(), re.MULTILINE)
         return int(kib) << 10
 
+    def peak(self) -> int:
+        """Bytes of the most memory that it has had, mapped files among it."""
+        (kib,) = re.findall(r"^VmHWM:\s+(\d+) kB", self._proc("status").read_text(), re.MULTILINE)
+        return int(kib) << 10
+
     def descriptors(self) -> int:
         return len(list(self._proc("fd").iterdir()))
 
