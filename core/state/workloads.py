@@ -20,8 +20,6 @@ SETTING = "FELIX_INTERFACEPREFIX"
 FORWARD = "cali-FORWARD"
 """In every mode Felix matches each prefix in this chain (felix/rules/static.go), as ``cali+`` or ``cali*``."""
 
-INTERFACE_KEYS = frozenset({"iifname", "oifname"})
-
 
 def workload_prefixes(state: NodeState) -> tuple[str, ...]:
     """Felix's setting where it is known (AKS: ``azv``), else what the rules it programmed say, else `DEFAULT`.
@@ -46,8 +44,7 @@ def programmed_prefixes(ruleset: Ruleset) -> tuple[str, ...]:
             continue
         for rule in ruleset.rules(family, table, f"filter-{FORWARD}" if native else FORWARD) or ():
             for statement in rule.statements:
-                if not isinstance(statement, Match) or not isinstance(statement.left, Meta):
-                    continue
-                if statement.left.key in INTERFACE_KEYS and isinstance(statement.right, NamePrefix):
-                    found.setdefault(statement.right.prefix)
+                match statement:
+                    case Match(Meta("iifname" | "oifname"), "==", NamePrefix(prefix)):
+                        found.setdefault(prefix)
     return tuple(found)
