@@ -222,7 +222,7 @@ def query_tcx() -> Iterator[dict[str, object]]:
 
 
 def pinned_paths(root: Path = PINS) -> Iterator[str]:
-    """What ``find`` prints of a BPF file system. Raises `EvidenceError` when there is no bpffs, or it may not be read."""
+    """What ``find`` prints of a BPF file system. Raises `EvidenceError` when there is none, or it may not be read."""
     if not _is_bpffs(root):
         raise MissingEvidence(
             f"no BPF file system is mounted at {root}: in a container, mount the host's {root}; on the node, run "
