@@ -146,6 +146,9 @@ class Wiring:
         for number, node in enumerate(self.topology.nodes, 1):
             self._build_node(number, node)
         self._build_outside()
+        for place, thing in self.topology.places.items() if self.topology.ipv6 else ():
+            own = (thing.v6,) if thing else (OUTSIDE_V6, OUTSIDE_OTHER_V6, GATEWAY_V6, *WORLD_V6)
+            namespaces.await_addresses(self.names[place], *own)
 
     def _build_wire(self) -> None:
         commands = ["link set lo up", "link add br0 type bridge mcast_snooping 0", "link set br0 up"]

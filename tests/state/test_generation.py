@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from calico_debug.errors import EvidenceError
+from calico_debug.errors import EvidenceError, UsageError
 from calico_debug.state.generation import generation
 from tests.evidence.memory import MemoryNode
 
@@ -24,4 +24,10 @@ def test_not_known() -> None:
     node = MemoryNode({})
     assert generation(node) is None
     node.nftables = refuse
+    assert generation(node) is None
+
+    def not_known(*_: object) -> Iterable[bytes]:
+        raise UsageError("an agent of an earlier version does not pass the question on")
+
+    node.nftables = not_known
     assert generation(node) is None
