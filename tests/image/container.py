@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import shlex
 import signal
 import socket
@@ -19,6 +20,14 @@ NODE = "node1"
 SECONDS = 60.0
 _PLACE = 'place() { chroot "$root" mkdir -p "$1"; echo "$root$(chroot "$root" realpath "$1")"; }'
 """Links lead to places inside: /var/run is one."""
+FIELDS = {
+    "metadata.name": "calico-debug-abcde",
+    "metadata.namespace": "calico-debug",
+    "metadata.uid": "00000000-0000-0000-0000-000000000001",
+    "spec.nodeName": NODE,
+    "status.hostIP": "127.0.0.1",
+}
+"""What a pod's environment may take from the pod."""
 DEVICES = ("null", "zero", "random", "urandom")
 
 
@@ -103,6 +112,9 @@ class Container:
         place, read_only = mount["mountPath"], bool(mount.get("readOnly"))
         if "emptyDir" in volume:
             return [f'mount -t tmpfs tmpfs "$(place {place})"']
+        if "projected" in volume:
+            # Without an API server there is no token to put there.
+            return [f'mount -t tmpfs -o {"ro" if read_only else "rw"} tmpfs "$(place {place})"']
         path = volume["hostPath"]["path"]
         if path == BPFFS:
             # One of its own, so that nothing of this machine is seen. Its owner's rights: Felix is root.
@@ -111,12 +123,13 @@ class Container:
         return _bound(place, self._mounts[path], read_only=read_only)
 
     def _environment(self) -> dict[str, str]:
-        known = {"spec.nodeName": NODE, "status.hostIP": "127.0.0.1"}
         found: dict[str, str] = {}
         for entry in self._spec["env"]:
             source = entry.get("valueFrom")
-            found[entry["name"]] = entry["value"] if source is None else known[source["fieldRef"]["fieldPath"]]
-        return found
+            text = entry["value"] if source is None else FIELDS[source["fieldRef"]["fieldPath"]]
+            found[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda name: found[name[1]], text)
+        # The listener for others takes an API server that callers are checked with; there is none here.
+        return found | {"CALICO_DEBUG_LISTEN": "off"}
 
     def _limited(self, command: Sequence[str]) -> list[str]:
         """The command with the capabilities and the environment of the manifest."""
