@@ -7,7 +7,8 @@ ENV DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CH
 RUN apt-get update && apt-get install --yes --no-install-recommends clang python3 python3-venv
 WORKDIR /src
 COPY daemonset/constraints.txt constraints.txt
-RUN python3 -m venv /opt/calico-debug && \
+# python3-bpfcc is Debian's: the environment sees the system's packages.
+RUN python3 -m venv --system-site-packages /opt/calico-debug && \
     /opt/calico-debug/bin/pip install --constraint constraints.txt setuptools wheel
 COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY core core
@@ -33,7 +34,7 @@ LABEL org.opencontainers.image.title="calico-debug" \
 # Nobody in it becomes somebody else: no program is setuid or setgid.
 RUN apt-get update && \
     DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-      bpftool conntrack ipset iproute2 iptables libbpf1 nftables python3 && \
+      bpftool conntrack ipset iproute2 iptables nftables python3 python3-bpfcc && \
     rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf/*-old /var/log/* && \
     find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 COPY --from=build /opt/calico-debug /opt/calico-debug

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
-APT_PACKAGES := python3-venv python3-nftables libbpf1 bpftool nftables iproute2 conntrack ipset iptables clang tshark
+APT_PACKAGES := python3-venv python3-nftables python3-bpfcc bpftool nftables iproute2 conntrack ipset iptables clang tshark
 CLUSTER_PACKAGES := etcd-server openssl
 IMAGE_PACKAGES := buildah mmdebstrap
 # The installed package maps calico_debug to core/, agent/ and cli/; linters want one plain tree.

@@ -57,7 +57,7 @@ UNBATCHED = frozenset({"prog_array", "perf_event_array", "percpu_array"})
 
 
 class LiveMaps:
-    """Implements `KernelMaps` with libbpf. Maps that were opened stay open until `close`."""
+    """Implements `KernelMaps` with BCC's library. Maps that were opened stay open until `close`."""
 
     def __init__(self) -> None:
         """Nothing is opened, and the library not even imported."""

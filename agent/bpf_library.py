@@ -1,7 +1,7 @@
-"""The calls of libbpf that read maps, attachments and ring buffers, and what their errors mean.
+"""The calls of BCC's library that read maps and attachments, and what their errors mean.
 
-Sources: libbpf 1.1, src/bpf.h and src/libbpf.h; Linux include/uapi/linux/bpf.h and kernel/bpf/syscall.c for the
-capabilities.
+Sources: bcc 0.26, src/cc/libbpf.h; libbpf 1.1, src/bpf.h, which libbcc is linked with; Linux include/uapi/linux/bpf.h
+and kernel/bpf/syscall.c for the capabilities.
 """
 
 from __future__ import annotations
@@ -10,16 +10,11 @@ import ctypes
 import errno
 import os
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from calico_debug.errors import EvidenceError, MissingEvidence
-
-LIBBPF = "libbpf.so.1"
-"""Debian's package libbpf1, which iproute2 needs too."""
-
-RING_TAKER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-"""ring_buffer_sample_fn: context, data and its bytes; 0 to go on."""
 
 POSSIBLE = Path("/sys/devices/system/cpu/possible")
 
@@ -29,8 +24,6 @@ MAP_INFO_SIZE = 128
 MOST_PROGRAMS = 64
 """BPF_MPROG_MAX, programs at one hook of an interface (kernel/bpf/mprog.c)."""
 
-_U32 = ctypes.POINTER(ctypes.c_uint32)
-
 CAPABILITIES = {
     "open a map": "CAP_SYS_ADMIN (reading by id)",
     "read a map": "CAP_BPF",
@@ -39,78 +32,29 @@ CAPABILITIES = {
 
 
 @lru_cache(maxsize=1)
-def library() -> Library:
-    """libbpf. Raises `MissingEvidence` where it is not installed."""
+def library() -> Any:
+    """BCC's ``lib``. Raises `MissingEvidence` where it is not installed. Importing takes 70 ms, hence not before."""
     try:
-        return Library(ctypes.CDLL(LIBBPF, use_errno=True))
-    except OSError as error:
+        lib = import_module("bcc").lib
+    except (ImportError, OSError) as error:
         raise MissingEvidence(
-            f"cannot read BPF maps: {LIBBPF} is not usable ({error}); install it with `apt-get install libbpf1`"
+            f"cannot read BPF maps: python3-bpfcc is not usable ({error}); install it with "
+            "`apt-get install python3-bpfcc`, for the Python that runs this"
         ) from None
-
-
-class Library:
-    """Calls of libbpf. Those that end in -1 or less leave why in `ctypes.get_errno`."""
-
-    def __init__(self, lib: Any) -> None:
-        """``lib`` is libbpf, loaded."""
-        self._lib = lib
-        lib.bpf_map_get_fd_by_id.argtypes = [ctypes.c_uint32]
-        lib.bpf_obj_get.argtypes = [ctypes.c_char_p]
-        lib.bpf_obj_get_info_by_fd.argtypes = [ctypes.c_int, ctypes.c_void_p, _U32]
-        lib.bpf_prog_query.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint32, _U32, _U32, _U32]
-        for name, given in (("bpf_map_lookup_elem", 2), ("bpf_map_get_next_key", 2), ("bpf_map_lookup_batch", 6)):
-            getattr(lib, name).argtypes = [ctypes.c_int, *[ctypes.c_void_p] * given]
-        lib.bpf_map_update_elem.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64]
-        lib.bpf_raw_tracepoint_open.argtypes = [ctypes.c_char_p, ctypes.c_int]
-        lib.ring_buffer__new.argtypes = [ctypes.c_int, RING_TAKER, ctypes.c_void_p, ctypes.c_void_p]
-        lib.ring_buffer__new.restype = ctypes.c_void_p
-        lib.ring_buffer__poll.argtypes = [ctypes.c_void_p, ctypes.c_int]
-        for name in ("ring_buffer__consume", "ring_buffer__free"):
-            getattr(lib, name).argtypes = [ctypes.c_void_p]
-        lib.ring_buffer__free.restype = None
-
-    def __getattr__(self, name: str) -> Any:
-        """A function of libbpf under its own name."""
-        return getattr(self._lib, name)
-
-    def bpf_lookup_elem(self, descriptor: int, key: object, value: object) -> int:
-        """Copy a value out of a map."""
-        return int(self._lib.bpf_map_lookup_elem(descriptor, key, value))
-
-    def bpf_update_elem(self, descriptor: int, key: object, value: object, flags: int) -> int:
-        """Put a value into a map."""
-        return int(self._lib.bpf_map_update_elem(descriptor, key, value, flags))
-
-    def bpf_get_next_key(self, descriptor: int, key: object, following: object) -> int:
-        """The key behind another, the first one behind None."""
-        return int(self._lib.bpf_map_get_next_key(descriptor, key, following))
-
-    def bpf_lookup_batch(
-        self, descriptor: int, start: object, following: object, keys: object, values: object, count: object
-    ) -> int:
-        """As many entries as fit, from a place in the map on."""
-        return int(self._lib.bpf_map_lookup_batch(descriptor, start, following, keys, values, count, None))
-
-    def bpf_attach_kfunc(self, program: int) -> int:
-        """Run a tracing program at what it was loaded for; a descriptor that ends it when closed."""
-        return int(self._lib.bpf_raw_tracepoint_open(None, program))
-
-    def bpf_new_ringbuf(self, descriptor: int, taker: object, context: object) -> Any:
-        """A reader of a ring buffer, None when there is no memory; ``taker`` is a `RING_TAKER`."""
-        return self._lib.ring_buffer__new(descriptor, taker, context, None)
-
-    def bpf_poll_ringbuf(self, ring: Any, milliseconds: int) -> int:
-        """Wait for records and have them taken."""
-        return int(self._lib.ring_buffer__poll(ring, milliseconds))
-
-    def bpf_consume_ringbuf(self, ring: Any) -> int:
-        """Have the records taken that are there."""
-        return int(self._lib.ring_buffer__consume(ring))
-
-    def bpf_free_ringbuf(self, ring: Any) -> None:
-        """Let a reader go."""
-        self._lib.ring_buffer__free(ring)
+    lib.bpf_map_get_fd_by_id.argtypes = [ctypes.c_uint32]
+    lib.bpf_obj_get.argtypes = [ctypes.c_char_p]
+    lib.bpf_obj_get_info_by_fd.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint32)]
+    lib.bpf_prog_query.argtypes = [
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_uint32,
+        ctypes.POINTER(ctypes.c_uint32),
+        ctypes.POINTER(ctypes.c_uint32),
+        ctypes.POINTER(ctypes.c_uint32),
+    ]
+    lib.bpf_get_next_key.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    lib.bpf_get_next_key.restype = ctypes.c_int
+    return lib
 
 
 def possible_cpus(path: Path = POSSIBLE) -> int:

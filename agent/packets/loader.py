@@ -5,7 +5,7 @@ a mount without a place lives as long as a descriptor of it does, ours or bpftoo
 is left: no pin, no mount, no program. From the pins descriptors are opened, and the file system is let go at once.
 
 Sources: fsopen(2), fsmount(2) (Linux 5.2, kernel/bpf/inode.c); bpf(2) BPF_RAW_TRACEPOINT_OPEN, which
-``bpf_attach_kfunc`` of `calico_debug.agent.bpf_library` calls.
+``bpf_attach_kfunc`` of bcc calls.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Loaded:
 
 
 def load(code: bytes) -> Loaded:
-    """Load an object. Raises `MissingEvidence` without bpftool or libbpf, `EvidenceError` when it is refused."""
+    """Load an object. Raises `MissingEvidence` when bpftool or bcc is missing, `EvidenceError` when it is refused."""
     library()
     bpftool = program_path("bpftool")
     if bpftool is None:

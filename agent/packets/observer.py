@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calico_debug.agent.bpf_library import RING_TAKER, library, possible_cpus
+from calico_debug.agent.bpf_library import library, possible_cpus
 from calico_debug.agent.packets.loader import DROPS, PROGRAMS, Loaded, load
 from calico_debug.agent.packets.namespaces import find_namespaces
 from calico_debug.agent.packets.program import program_object
@@ -28,7 +28,7 @@ from calico_debug.decode.packet_events import (
 )
 from calico_debug.errors import EvidenceError
 from calico_debug.model.packet_event import Losses
-from calico_debug.state.workloads import DEFAULT as PREFIX
+from calico_debug.state.workloads import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +66,7 @@ class PacketObserver:
         flows: Sequence[Ends],
         limits: Limits | None = None,
         *,
-        prefixes: Sequence[str] = (PREFIX,),
+        prefixes: Sequence[str] = (DEFAULT,),
         data: int = 0,
     ) -> None:
         """``flows`` are the flow's ends before and behind translation; without any, all drops are watched.
@@ -184,13 +184,20 @@ class PacketObserver:
         _write(maps["cdebug_settings"], ONE, settings)
 
     def _listen(self, descriptor: int) -> None:
+        lib = library()
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
         def take(_: int, data: int, size: int) -> int:
             self._raw.append(ctypes.string_at(data, size))
             return 0
 
         # Kept: the library calls it as long as the ring is open.
-        self._taker = RING_TAKER(take)
-        self._ring = library().bpf_new_ringbuf(descriptor, self._taker, None)
+        self._taker = kind(take)
+        lib.bpf_new_ringbuf.restype = ctypes.c_void_p
+        lib.bpf_new_ringbuf.argtypes = [ctypes.c_int, kind, ctypes.c_void_p]
+        for name in ("bpf_free_ringbuf", "bpf_poll_ringbuf", "bpf_consume_ringbuf"):
+            getattr(lib, name).argtypes = [ctypes.c_void_p, *([ctypes.c_int] if name == "bpf_poll_ringbuf" else [])]
+        self._ring = lib.bpf_new_ringbuf(descriptor, self._taker, None)
         if not self._ring:
             raise EvidenceError("the events of the tracing program cannot be read; try again when memory is free")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,10 +68,10 @@ def test_hooks_that_may_not_be_queried(refuse: Any) -> None:
         assert attached(3, 46) is None
 
 
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
     library.cache_clear()
-    monkeypatch.setattr(bpf_library, "LIBBPF", "libnowhere.so.1")
-    with pytest.raises(MissingEvidence, match="apt-get install libbpf1"):
+    monkeypatch.setitem(sys.modules, "bcc", None)
+    with pytest.raises(MissingEvidence, match="apt-get install python3-bpfcc"):
         LiveMaps().lookup(INFO, bytes(16))
     library.cache_clear()
 

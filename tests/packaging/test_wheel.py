@@ -75,7 +75,7 @@ def test_the_installed_program_answers_without_the_agents_needs(wheel: Path, tmp
         archive.extractall(tmp_path)
     hidden = tmp_path / "hidden"
     hidden.mkdir()
-    for module in ("kubernetes", "pyroute2", "nftables", "scapy", "prometheus_client", "waitress"):
+    for module in ("bcc", "kubernetes", "pyroute2", "nftables", "scapy", "prometheus_client", "waitress"):
         (hidden / f"{module}.py").write_text("raise ImportError('hidden by the test')\n")
     code = "import sys; from calico_debug.cli.main import main; sys.exit(main())"
     asked = ["--from", "client/client-5f8b", "--to", "svc/stars/backend", "--exit-code"]
