@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 APT_PACKAGES := python3-venv python3-nftables python3-bpfcc bpftool nftables iproute2 conntrack ipset iptables clang tshark
 CLUSTER_PACKAGES := etcd-server openssl
+IMAGE_PACKAGES := buildah mmdebstrap
 # The installed package maps calico_debug to core/, agent/ and cli/; linters want one plain tree.
 TREE := build/tree
 
-.PHONY: setup demo test test-kernel test-cluster test-prometheus bench pictures lint format clean
+.PHONY: setup demo test test-kernel test-cluster test-prometheus test-image test-endurance bench pictures lint format clean
 
 setup: $(VENV)/.complete
 
@@ -23,7 +24,7 @@ demo: setup
 	@$(BIN)/python -m tests.lab.demo
 
 test: setup
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster"
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster and not image and not endurance"
 
 test-kernel: setup
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
@@ -40,6 +41,13 @@ pictures: setup
 	@tests/tools/install_system_packages.sh prometheus
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.9'
 	@$(BIN)/python -m tests.daemonset.pictures
+
+test-image: setup
+	@tests/tools/install_system_packages.sh $(IMAGE_PACKAGES)
+	@$(BIN)/python -m pytest -m image -rP
+
+test-endurance: setup
+	@$(BIN)/python -m pytest -m endurance -rP
 
 bench: setup
 	@$(BIN)/python -m tests.bench

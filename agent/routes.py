@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from calico_debug.agent.captures.manager import Captures
     from calico_debug.evidence.source import EvidenceSource, NodeEvidence
     from calico_debug.model.bpf_objects import MapInfo
+    from calico_debug.model.flow import Flow
+    from calico_debug.state.resolve import Resolver
 
 PLAIN = "text/plain; charset=utf-8"
 
@@ -223,18 +225,20 @@ class Handlers:
         from calico_debug.advice.words import Advisor
         from calico_debug.explain.document import to_document
         from calico_debug.explain.engine import Engine
-        from calico_debug.state.resolve import Resolver
+        from calico_debug.explain.settled import explain_settled
 
         body = request.body
-        engine = Engine(self._work.source(request))
-        flow = Resolver(engine.cluster, engine.states).resolve(
-            body["from"],
-            body["to"],
-            protocol=body.get("protocol"),
-            namespace=body.get("namespace"),
-            via=body.get("via"),
-        )
-        explanation = engine.explain(flow)
+
+        def resolve(resolver: Resolver) -> Flow:
+            return resolver.resolve(
+                body["from"],
+                body["to"],
+                protocol=body.get("protocol"),
+                namespace=body.get("namespace"),
+                via=body.get("via"),
+            )
+
+        engine, flow, explanation = explain_settled(Engine(self._work.source(request)), resolve)
         if wanted := body.get("want"):
             explanation = replace(explanation, advice=Advisor(engine.cluster).advice(flow, explanation, wanted))
         return _json(to_document(explanation))

@@ -174,7 +174,8 @@ def _redactor(source: EvidenceSource, kinds: Sequence[str]) -> Redactor:
     from calico_debug.redact.redactor import Redactor
     from calico_debug.state.cluster import load_cluster
 
-    return Redactor(secrets.token_bytes(32), kinds, load_cluster(source).policies(), source.nodes())
+    cluster = load_cluster(source)
+    return Redactor(secrets.token_bytes(32), kinds, cluster.policies(), source.nodes(), cluster.namespaces)
 
 
 def _nodes(source: EvidenceSource, wanted: tuple[str, ...]) -> Sequence[str]:

@@ -29,6 +29,7 @@ from calico_debug.decode.packet_events import (
 )
 from calico_debug.errors import EvidenceError
 from calico_debug.model.packet_event import Losses
+from calico_debug.state.workloads import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 SYMBOLS = Path("/proc/kallsyms")
-PREFIX = "cali"
-"""InterfacePrefix, unless configured."""
 TURN = 0.1
 """Seconds after which waiting for events is interrupted to look at the limits."""
 LINGER = 0.2
@@ -70,7 +69,7 @@ class PacketObserver:
         flows: Sequence[Ends] | None,
         limits: Limits | None = None,
         *,
-        prefixes: Sequence[str] = (PREFIX,),
+        prefixes: Sequence[str] = (DEFAULT,),
         data: int = 0,
         drops: bool = False,
     ) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 
 from calico_debug.agent.packets.newcomers import Newcomers
 from calico_debug.agent.packets.observer import MOST_ENDS, Limits, PacketObserver
-from calico_debug.agent.packets.witness import interface_prefixes
 from calico_debug.capture.aim import find_aim
 from calico_debug.capture.predictions import Predictions, release
 from calico_debug.capture.teller import Teller
@@ -18,6 +17,7 @@ from calico_debug.explain.engine import Engine
 from calico_debug.explain.packet_story import Places
 from calico_debug.model.packet_event import Losses
 from calico_debug.policy.marks import mark_words
+from calico_debug.state.workloads import workload_prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ class LiveWatch:
             aim = self._take(find_aim(engine, subject, self.node))
             self.subject, self.explanation, self.policy = aim.text, aim.explanation, aim.policy
             self._dataplane = _dataplane(self._state)
-            prefixes = interface_prefixes(self._state)
+            prefixes = workload_prefixes(self._state)
             self._observer = PacketObserver(aim.ends, limits, prefixes=prefixes, data=data, drops=subject.drops)
             self._left_out(len(aim.ends or ()) - MOST_ENDS)
             self._closing = stack.pop_all()

@@ -7,8 +7,17 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal
 
-from calico_debug.advice.edits import CALICO_KINDS, KUBERNETES, Edit, Peer, additions, more_ports, new_denial
-from calico_debug.advice.flips import Flips, flips
+from calico_debug.advice.edits import (
+    CALICO_KINDS,
+    CLUSTER_ALLOWS,
+    KUBERNETES,
+    Edit,
+    Peer,
+    additions,
+    more_ports,
+    new_denial,
+)
+from calico_debug.advice.flips import FlipCounter, Flips
 from calico_debug.intent.convert import convert
 from calico_debug.intent.decide import Intent
 from calico_debug.intent.matching import Matching
@@ -69,6 +78,7 @@ def _best(
 ) -> tuple[Edit, Flips, Intent] | None:
     """The best edit at one of the places."""
     found = []
+    counter = FlipCounter(intent, asked.flow)
     for place, stage in enumerate(stages):
         candidates = (
             _allowing(intent, stage, asked.flow) if wanted == "allowed" else _denying(intent, stage, asked.flow)
@@ -79,9 +89,9 @@ def _best(
             rules = convert(edit.policy).rules(edit.direction)
             if not any(matching.matches(rule, asked.flow, {}) is not False for rule in rules):
                 continue
-            edited = Intent(_with(intent.cluster, edit))
+            edited = Intent(_with(intent.cluster, edit), like=intent)
             if _helps(edited, asked, stage, wanted):
-                change = flips(intent, edited, edit.policy, edit.direction, asked.flow)
+                change = counter.flips(edited, edit.policy, edit.direction)
                 rank = (change.count is None, change.count or 0, _reach(edit, stage), edit.rank, place, number)
                 found.append((rank, edit, change, edited))
     if not found:
@@ -104,7 +114,8 @@ def _allowing(intent: Intent, stage: Decision, flow: PolicyFlow) -> Iterator[Edi
         if _is_editable(policy):
             yield from more_ports(policy.source, stage.direction, flow)
             yield from additions(policy.source, stage.direction, flow, peer, "Allow", None)
-    if stage.policy is not None and stage.rule is not None and _is_editable(stage.policy):
+    # A policy for the whole cluster is touched only where it is the one that denies.
+    if stage.policy is not None and stage.rule is not None and _is_editable(stage.policy, *CLUSTER_ALLOWS):
         yield from additions(stage.policy.source, stage.direction, flow, peer, "Allow", stage.rule.index)
 
 
@@ -122,7 +133,7 @@ def _denying(intent: Intent, stage: Decision, flow: PolicyFlow) -> Iterator[Edit
     if stage.endpoint is None or stage.reason == "host-to-own-pod":
         return
     peer = _peer(intent, stage, flow)
-    if stage.policy is not None and stage.rule is not None and stage.policy.key.kind in CALICO_KINDS:
+    if stage.policy is not None and stage.rule is not None and stage.policy.key.kind in _DENYING:
         yield from additions(stage.policy.source, stage.direction, flow, peer, "Deny", stage.rule.index)
     elif stage.endpoint.kind == "pod":
         tiers = intent.applicability.tiers_of(stage.endpoint, stage.direction)
@@ -140,10 +151,12 @@ def _denying(intent: Intent, stage: Decision, flow: PolicyFlow) -> Iterator[Edit
 
 
 _LONGEST_NAME = 253
+_DENYING: Final = CALICO_KINDS | CLUSTER_ALLOWS.keys()
+"""Kinds of policies that can deny."""
 
 
-def _is_editable(policy: Policy) -> bool:
-    return not policy.staged and not policy.problem and policy.key.kind in (*CALICO_KINDS, KUBERNETES)
+def _is_editable(policy: Policy, *more: str) -> bool:
+    return not policy.staged and not policy.problem and policy.key.kind in (*CALICO_KINDS, KUBERNETES, *more)
 
 
 def _peer(intent: Intent, stage: Decision, flow: PolicyFlow) -> Peer:

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 CALICO_KINDS: Final = frozenset({"NetworkPolicy", "GlobalNetworkPolicy"})
 KUBERNETES: Final = "KubernetesNetworkPolicy"
+CLUSTER_ALLOWS: Final[Mapping[str, str]] = {
+    "ClusterNetworkPolicy": "Accept",
+    "AdminNetworkPolicy": "Allow",
+    "BaselineAdminNetworkPolicy": "Allow",
+}
+"""Kubernetes' kinds for whole clusters, and the word of each for letting through (network-policy-api)."""
 
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 """Every namespace has it, with its name (Kubernetes since 1.21)."""
@@ -170,6 +176,9 @@ def _rules(
         yield from _calico_rules(direction, flow, peer, action)
     elif policy.kind == KUBERNETES and action == "Allow":
         yield from _kubernetes_rules(direction, flow, peer)
+    elif policy.kind in CLUSTER_ALLOWS:
+        word = CLUSTER_ALLOWS[policy.kind] if action == "Allow" else action
+        yield from _cluster_rules(policy.kind, direction, flow, peer, word)
 
 
 def _calico_rules(direction: Direction, flow: PolicyFlow, peer: Peer, action: str) -> Iterator[dict[str, Any]]:
@@ -213,3 +222,28 @@ def _kubernetes_rules(direction: Direction, flow: PolicyFlow, peer: Peer) -> Ite
     labels = lasting(peer.endpoint)
     if labels:
         yield {key: [{**space, "podSelector": {"matchLabels": dict(labels)}}], "ports": ports}
+
+
+def _cluster_rules(
+    kind: str, direction: Direction, flow: PolicyFlow, peer: Peer, action: str
+) -> Iterator[dict[str, Any]]:
+    if flow.protocol not in WITH_PORTS or flow.destination_port is None:
+        return  # these policies know no other protocol
+    protocol, port = PROTOCOLS[flow.protocol], flow.destination_port
+    ports: dict[str, Any]
+    if kind == "ClusterNetworkPolicy":
+        ports = {"protocols": [{protocol.lower(): {"destinationPort": {"number": port}}}]}
+    else:
+        ports = {"ports": [{"portNumber": {"protocol": protocol, "port": port}}]}
+    key = "to" if direction == "egress" else "from"
+    if peer.endpoint is None:
+        if direction == "egress":  # who comes from outside of the cluster cannot be named
+            network = f"{peer.address}/{128 if ':' in peer.address else 32}"
+            yield {"action": action, key: [{"networks": [network]}], **ports}
+        return
+    space = {"matchLabels": {NAMESPACE_LABEL: peer.endpoint.namespace}}
+    yield {"action": action, key: [{"namespaces": space}], **ports}
+    labels = lasting(peer.endpoint)
+    if labels:
+        pods = {"namespaceSelector": space, "podSelector": {"matchLabels": dict(labels)}}
+        yield {"action": action, key: [{"pods": pods}], **ports}

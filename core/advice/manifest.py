@@ -15,6 +15,9 @@ KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "NetworkPolicy": (CALICO, "NetworkPolicy"),
     "GlobalNetworkPolicy": (CALICO, "GlobalNetworkPolicy"),
     "KubernetesNetworkPolicy": ("networking.k8s.io/v1", "NetworkPolicy"),
+    "ClusterNetworkPolicy": ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
+    "AdminNetworkPolicy": ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy"),
+    "BaselineAdminNetworkPolicy": ("policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy"),
 }
 """API version and kind of the manifest by `PolicyObject.kind`."""
 

@@ -11,7 +11,7 @@ import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha1, sha256
+from hashlib import new
 from typing import Final
 
 from calico_debug.model.bytecode import (
@@ -100,7 +100,7 @@ def to_bytes(instructions: Iterable[Instruction]) -> bytes:
     for one in instructions:
         immediate = one.immediate
         if one.code == LOAD_WIDE:
-            upper, immediate = _signed(immediate >> 32), _signed(immediate & 0xFFFFFFFF)
+            upper, immediate = signed(immediate >> 32), signed(immediate & 0xFFFFFFFF)
         elif upper is not None:
             immediate, upper = upper, None
         raw += _SLOT.pack(one.code, one.source << 4 | one.destination, one.offset, immediate)
@@ -108,15 +108,20 @@ def to_bytes(instructions: Iterable[Instruction]) -> bytes:
 
 
 def tags(instructions: Iterable[Instruction]) -> frozenset[str]:
-    """The tags that kernels give a program loaded from these instructions, as bpftool shows them.
+    """The tags that kernels give a program loaded from these instructions, as bpftool shows them."""
+    return frozenset(tag_by_digest(instructions).values())
 
-    A digest with the maps left out (kernel/bpf/core.c bpf_prog_calc_tag): SHA-1, SHA-256 since Linux 6.18.
+
+def tag_by_digest(instructions: Iterable[Instruction]) -> Mapping[str, str]:
+    """The tags by the digest that they are made with: "sha1", and "sha256" since Linux 6.18.
+
+    It is that of the code with the maps left out (kernel/bpf/core.c bpf_prog_calc_tag).
     """
     raw = to_bytes(
         replace(one, immediate=0) if one.code == LOAD_WIDE and one.source in (MAP, MAP_VALUE) else one
         for one in instructions
     )
-    return frozenset(digest(raw).hexdigest()[:_TAG_DIGITS] for digest in (sha1, sha256))
+    return {name: new(name, raw).hexdigest()[:_TAG_DIGITS] for name in ("sha1", "sha256")}
 
 
 def from_xlated(dump: object, name: str = "the program") -> Program:
@@ -245,5 +250,11 @@ def _wide(lower: int, upper: int) -> int:
     return (upper & 0xFFFFFFFF) << 32 | lower & 0xFFFFFFFF
 
 
-def _signed(word: int) -> int:
+def byte_swapped(word: int) -> int:
+    """32 bits in the other order of bytes: a program holds words of addresses as a little-endian machine loads them."""
+    return int.from_bytes(word.to_bytes(4, "little"))
+
+
+def signed(word: int) -> int:
+    """32 bits as an instruction's immediate."""
     return word - (1 << 32) if word >> 31 else word

@@ -1,25 +1,21 @@
 """The IP sets that a node needs for its policies, with the members that the API's objects give them.
 
-Names in the dataplane: NameForMainIPSet in felix/ipsets/ipset_defs.go, LegalizeSetName in felix/nftables/ipsets.go,
-TrialHash in felix/idalloc/idalloc.go (v3.28 to v3.32).
+Names in the dataplane (v3.28 to v3.32): NameForMainIPSet in felix/ipsets/ipset_defs.go, LegalizeSetName in
+felix/nftables/ipsets.go.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from calico_debug.intent.ip_sets import IpSet, ip_sets, members
+from calico_debug.intent.ip_sets import NAME_LIMIT, IpSet, ip_sets, members, set_number
 from calico_debug.intent.model import Endpoint
 
 if TYPE_CHECKING:
     from calico_debug.intent.applies import Applicability
     from calico_debug.intent.ip_sets import Member
-
-NAME_LIMIT: Final = 31
-"""Longest name of an IP set (felix/ipsets, MaxIPSetNameLength)."""
 
 Span = tuple[int, int]
 """First and last address."""
@@ -50,11 +46,8 @@ class IntendedSet:
 
     @property
     def number(self) -> int:
-        """What the set is called in eBPF mode, as a rule.
-
-        Felix hashes a buffer that keeps the tail of longer ids it met before, so the number may be another.
-        """
-        return int.from_bytes(hashlib.sha256(bytes(8) + self.id.encode()).digest()[:8], "little")
+        """What the set is called in eBPF mode, as a rule (`set_number`)."""
+        return set_number(self.id)
 
 
 def intended_sets(applicability: Applicability, node: str) -> Mapping[str, IntendedSet]:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.contents import cluster_remedy, remedy
-from calico_debug.evidence.manifest import RULES_AFTER, RULES_BEFORE, Manifest, read_manifest
+from calico_debug.evidence.manifest import ADDRESSES, RULES_AFTER, RULES_BEFORE, Manifest, read_manifest
 from calico_debug.evidence.source import EvidenceSource, NetlinkDump, NodeEvidence
 
 MEBIBYTE = 1 << 20
@@ -152,6 +152,11 @@ class BundleNode:
         """See `calico_debug.evidence.source.Recorded`."""
         generations = self._bundle.manifest.nodes.get(self._name, {})
         return generations.get(RULES_BEFORE) != generations.get(RULES_AFTER)
+
+    @property
+    def addresses_replaced(self) -> bool:
+        """See `calico_debug.evidence.source.Recorded`."""
+        return ADDRESSES in self._bundle.manifest.replaced
 
     def files(self) -> Sequence[str]:
         """See `NodeEvidence`."""

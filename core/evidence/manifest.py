@@ -3,7 +3,7 @@
 {"apiVersion": "calico-debug/v1", "kind": "Bundle", "takenAt": RFC 3339, "tool": "calico-debug 0.1",
  "nodes": {"n1": {"rulesBefore": 12, "rulesAfter": 12}},
  "files": {"nodes/n1/ip-addr.json": {"status": "ok" or the error's text, "takenAt": RFC 3339}},
- "redactions": [text]}
+ "redactions": [text], "replaced": ["addresses", "names"]}
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 
 API_VERSION = "calico-debug/v1"
 KIND = "Bundle"
+
+ADDRESSES, NAMES = "addresses", "names"
+"""What may stand in ``replaced``."""
 
 RULES_BEFORE, RULES_AFTER = "rulesBefore", "rulesAfter"
 """The generation of a node's nf_tables before the first file was read and after the last: each change of rules in the
@@ -38,6 +41,7 @@ class Manifest:
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     nodes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     redactions: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -61,7 +65,8 @@ def read_manifest(data: bytes) -> Manifest:
         tool=_text(document.get("tool")),
         files=_files(document.get("files")),
         nodes=_nodes(document.get("nodes")),
-        redactions=_redactions(document.get("redactions")),
+        redactions=_texts(document.get("redactions")),
+        replaced=_texts(document.get("replaced")),
         notes=tuple(notes),
     )
 
@@ -83,7 +88,7 @@ def _nodes(value: object) -> Mapping[str, Mapping[str, int]]:
     }
 
 
-def _redactions(value: object) -> tuple[str, ...]:
+def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         return ()
     return tuple(entry if isinstance(entry, str) else json.dumps(entry) for entry in value)

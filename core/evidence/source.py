@@ -71,6 +71,10 @@ class Recorded(Protocol):
     def rules_changed(self) -> bool:
         """Whether the node's rules changed while its files were recorded one after the other."""
 
+    @property
+    def addresses_replaced(self) -> bool:
+        """Whether addresses in it stand for others, so that no digest of them is what the kernel computed."""
+
 
 class EvidenceSource(Protocol):
     """A bundle, or what can be reached live."""

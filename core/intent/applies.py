@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final, Literal
 
 from calico_debug.intent.convert import convert
@@ -72,13 +72,31 @@ class AppliedTier:
 class Applicability:
     """Policies and endpoints of a cluster, and which go together. Each selector meets each set of labels once."""
 
-    def __init__(self, cluster: Cluster, enforce_staged: Collection[PolicyKey] | Literal["all"] = ()) -> None:
-        """Convert everything. ``enforce_staged`` are staged policies (their keys, or "all") to take as enforced."""
+    endpoints: tuple[Endpoint, ...]
+    network_sets: tuple[LabelledNets, ...]
+    owners: Owners
+    tiers: tuple[tuple[Tier, tuple[Policy, ...]], ...]
+    policies: tuple[Policy, ...]
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        enforce_staged: Collection[PolicyKey] | Literal["all"] = (),
+        like: Applicability | None = None,
+    ) -> None:
+        """Convert everything. ``enforce_staged`` are staged policies (their keys, or "all") to take as enforced.
+
+        What ``like`` has made of the same objects, without enforcing anything, is taken from there.
+        """
         self.cluster = cluster
-        self.endpoints: tuple[Endpoint, ...] = endpoints(cluster)
-        self.network_sets: tuple[LabelledNets, ...] = network_sets(cluster)
-        self.owners = Owners(self.endpoints, self.network_sets)
-        policies = enforced([convert(policy) for policy in cluster.policies], enforce_staged)
+        known = {id(policy.source): policy for policy in like.policies} if like is not None else {}
+        if like is not None and _differ_in_policies_alone(cluster, like.cluster):
+            self.endpoints, self.network_sets, self.owners = like.endpoints, like.network_sets, like.owners
+        else:
+            self.endpoints = endpoints(cluster)
+            self.network_sets = network_sets(cluster)
+            self.owners = Owners(self.endpoints, self.network_sets)
+        policies = enforced([known.get(id(policy)) or convert(policy) for policy in cluster.policies], enforce_staged)
         self.tiers, self.policies = _sorted(policies, cluster.tiers)
         self._by_name = named(self.endpoints)
         self._looked_at = frozenset(label for one in self._selectors() for label in one.labels)
@@ -218,6 +236,11 @@ def enforced(policies: Sequence[Policy], which: Collection[PolicyKey] | Literal[
             del result[policy.key]
             result[target] = replace(policy, key=target, staged_action="")
     return list(result.values())
+
+
+def _differ_in_policies_alone(one: Cluster, other: Cluster) -> bool:
+    names = (field.name for field in fields(one) if field.name != "policies")
+    return all(getattr(one, name) is getattr(other, name) for name in names)
 
 
 _Sorted = tuple[tuple[tuple[Tier, tuple[Policy, ...]], ...], tuple[Policy, ...]]

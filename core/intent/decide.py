@@ -46,10 +46,19 @@ class FlowDecision:
 class Intent:
     """What a cluster's objects mean. Everything is worked out when it is asked for, and once."""
 
-    def __init__(self, cluster: Cluster, enforce_staged: Collection[PolicyKey] | Literal["all"] = ()) -> None:
-        """``enforce_staged`` are staged policies (their keys, or "all") to be taken as enforced from the start."""
+    applicability: Applicability
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        enforce_staged: Collection[PolicyKey] | Literal["all"] = (),
+        like: Intent | None = None,
+    ) -> None:
+        """``enforce_staged`` are staged policies (their keys, or "all") to be taken as enforced from the start. What
+        ``like``, of a cluster with many of the same objects, has worked out is taken from there.
+        """
         self.cluster = cluster
-        self.applicability = Applicability(cluster, enforce_staged)
+        self.applicability = Applicability(cluster, enforce_staged, like.applicability if like is not None else None)
         self.matching = Matching(self.applicability)
         self._nodes = {
             address: node.name for node in cluster.nodes for address in (*node.addresses, *node.tunnel_addresses)

@@ -6,9 +6,11 @@ felix/labelindex/named_port_index.go and felix/serviceindex/serviceindex.go (v3.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
+from typing import Final
 
 from calico_debug.intent.applies import Applicability
 from calico_debug.intent.model import Endpoint, LabelledNets, Rule, Side
@@ -34,6 +36,18 @@ class IpSet:
     named_port: str = ""
     protocol: int | None = None
     service: tuple[str, str] | None = None
+
+
+NAME_LIMIT: Final = 31
+"""Longest name of an IP set (felix/ipsets, MaxIPSetNameLength)."""
+
+
+def set_number(set_id: str) -> int:
+    """What a set is called in eBPF mode, as a rule (TrialHash in felix/idalloc/idalloc.go, v3.28 to v3.32).
+
+    Felix hashes a buffer that keeps the tail of longer ids it met before, so the number may be another.
+    """
+    return int.from_bytes(hashlib.sha256(bytes(8) + set_id.encode()).digest()[:8], "little")
 
 
 @dataclass(frozen=True, slots=True)

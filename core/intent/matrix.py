@@ -41,7 +41,7 @@ def matrix(
 
     ``protocol`` is the IP protocol number, ``port`` the destination's, ``version`` 4 or 6.
     """
-    return _Pairs(intent, protocol, port, version).matrix(sources, destinations)
+    return Pairs(intent, protocol, port, version).matrix(sources, destinations)
 
 
 _Answer = tuple[bool | str, ...]
@@ -53,19 +53,22 @@ _Signature = tuple[_Answer, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
-    """A pod, its group, and the numbers of the policies that apply to it each way."""
+class Member:
+    """A pod, its group, and the numbers of the policies that apply to it each way; -1 where that is not asked."""
 
     endpoint: Endpoint
     address: Address
     group: int
-    egress: int
-    ingress: int
+    egress: int = -1
+    ingress: int = -1
 
 
-class _Pairs:
+class Pairs:
+    """What pods decide about each other for one protocol and port, decided once where nothing can be told apart."""
+
     def __init__(self, intent: Intent, protocol: int, port: int | None, version: int) -> None:
-        self._intent = intent
+        """As for `matrix`."""
+        self.intent = intent
         self._protocol, self._port, self._version = protocol, port, version
         self._groups = _Groups(intent)
         self._known: dict[tuple[Direction, int, int, _Signature], Verdict] = {}
@@ -74,6 +77,7 @@ class _Pairs:
         self._answers: dict[tuple[Direction, Side], _Answers] = {}
 
     def matrix(self, sources: Sequence[Endpoint], destinations: Sequence[Endpoint]) -> Matrix:
+        """See the function of that name."""
         senders, receivers = list(self._members(sources)), list(self._members(destinations))
         columns = {(one.group, one.ingress): one for one in receivers}
         rows: dict[tuple[int, int], tuple[Verdict, ...]] = {}
@@ -90,22 +94,33 @@ class _Pairs:
             len(self._known),
         )
 
-    def _members(self, endpoints: Sequence[Endpoint]) -> Iterator[_Member]:
-        for endpoint in endpoints:
-            address = next((one for one in endpoint.addresses if one.version == self._version), None)
-            if address is not None:
-                egress, ingress = self._tiers(endpoint, "egress"), self._tiers(endpoint, "ingress")
-                yield _Member(endpoint, address, self._groups.of(address), egress, ingress)
+    def member(self, endpoint: Endpoint, *directions: Direction) -> Member | None:
+        """A pod, to be asked about its policies in those directions; None without an address of the family."""
+        address = next((one for one in endpoint.addresses if one.version == self._version), None)
+        if address is None:
+            return None
+        tiers = {direction: self._tiers(endpoint, direction) for direction in directions}
+        return Member(endpoint, address, self._groups.of(address), **tiers)
 
-    def _verdict(self, sender: _Member, receiver: _Member) -> Verdict:
-        flow = PolicyFlow(sender.address, receiver.address, self._protocol, None, self._port, ECHO.get(self._protocol))
-        egress = self._one_way(sender, "egress", sender.egress, receiver.group, flow)
-        if egress == "denied":
-            return egress
-        ingress = self._one_way(receiver, "ingress", receiver.ingress, sender.group, flow)
-        return egress if ingress == "allowed" else ingress
+    def flow(self, sender: Member, receiver: Member) -> PolicyFlow:
+        """The flow from one pod to another."""
+        return PolicyFlow(sender.address, receiver.address, self._protocol, None, self._port, ECHO.get(self._protocol))
 
-    def _one_way(self, own: _Member, direction: Direction, tiers: int, other: int, flow: PolicyFlow) -> Verdict:
+    def decision(self, own: Member, direction: Direction, other: Member) -> Verdict:
+        """What a pod's own policies decide about what it sends to another one, or has from it."""
+        ends = (own, other) if direction == "egress" else (other, own)
+        tiers = own.egress if direction == "egress" else own.ingress
+        return self._one_way(own, direction, tiers, other.group, self.flow(*ends))
+
+    def _members(self, endpoints: Sequence[Endpoint]) -> Iterator[Member]:
+        members = (self.member(endpoint, "egress", "ingress") for endpoint in endpoints)
+        return (member for member in members if member is not None)
+
+    def _verdict(self, sender: Member, receiver: Member) -> Verdict:
+        egress = self.decision(sender, "egress", receiver)
+        return egress if egress == "denied" else both(egress, self.decision(receiver, "ingress", sender))
+
+    def _one_way(self, own: Member, direction: Direction, tiers: int, other: int, flow: PolicyFlow) -> Verdict:
         signature = tuple(
             [
                 answers[other] if other in answers else self._look(side, answers, other, direction, flow)
@@ -114,18 +129,18 @@ class _Pairs:
         )
         key = direction, tiers, own.group if self._looks_at_itself[tiers] else -1, signature
         if key not in self._known:
-            self._known[key] = self._intent.pod_decision(own.endpoint, direction, flow).verdict
+            self._known[key] = self.intent.pod_decision(own.endpoint, direction, flow).verdict
         return self._known[key]
 
     def _look(self, side: Side, answers: _Answers, other: int, direction: Direction, flow: PolicyFlow) -> _Answer:
         """What a side of a rule says of the other end's group; the same for every pod of the group."""
-        found = self._intent.matching.side_answers(side, flow, is_source=direction == "ingress")
+        found = self.intent.matching.side_answers(side, flow, is_source=direction == "ingress")
         answers[other] = found
         return found
 
     def _tiers(self, endpoint: Endpoint, direction: Direction) -> int:
         """A number for the policies that apply; with it is noted whether a rule looks at the endpoint's own side."""
-        tiers = self._intent.applicability.tiers_of(endpoint, direction)
+        tiers = self.intent.applicability.tiers_of(endpoint, direction)
         number = self._groups.number_of((direction, tiers, endpoint.profiles[:1]))
         if number not in self._looks_at_itself:
             rules = list(_rules(tiers, direction))
@@ -136,6 +151,13 @@ class _Pairs:
                 (side, self._answers.setdefault((direction, side), {})) for side in others if _by_address(side)
             ]
         return number
+
+
+def both(egress: Verdict, ingress: Verdict) -> Verdict:
+    """What becomes of a flow about which its two ends decide so."""
+    if egress == "denied":
+        return egress
+    return egress if ingress == "allowed" else ingress
 
 
 def _rules(tiers: Sequence[AppliedTier], direction: Direction) -> Iterator[Rule]:

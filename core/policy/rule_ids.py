@@ -95,6 +95,26 @@ def named(
     return found
 
 
+def renamed_ids(
+    policies: Iterable[tuple[PolicyObject, PolicyObject]],
+    tiers: Iterable[tuple[str, str]],
+    profiles: Iterable[tuple[str, str]],
+) -> dict[int, int]:
+    """What ids become when names change: pairs are an object, a tier or a profile as it was called and as it is."""
+    found: dict[int, int] = {}
+    for before, after in tiers:
+        for action, direction in product(("deny", "pass"), _DIRECTIONS):
+            found[end_of_tier_id(before, direction, action)] = end_of_tier_id(after, direction, action)
+    owners = [pair for old, new in policies for pair in zip(_owners([old]), _owners([new]), strict=True)]
+    owners += [(_profile(before), _profile(after)) for before, after in profiles]
+    for (kind, *_, old_id, counts), (*_, new_id, _) in owners:
+        for direction, count in counts.items():
+            for index in range(count + SPARE_RULES):
+                pairs = zip(_ids(kind, old_id, direction, index), _ids(kind, new_id, direction, index), strict=True)
+                found.update((old, new) for (old, _), (new, _) in pairs)
+    return found
+
+
 def direction_of(section: Section) -> str:
     """What a section's id tells: "ingress", "egress", or "" when it was not computed from names (flow logs)."""
     full_ids = [f"{section.namespace}/{section.name}" if section.namespace else section.name]

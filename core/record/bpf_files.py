@@ -35,11 +35,15 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.]")
 
 Opener = Callable[[], Iterator[bytes]]
 
+Changer = Callable[["MapInfo", "Iterator[RawEntries]"], "Iterator[RawEntries]"]
+"""Makes other entries of a map's. May raise `EvidenceError`."""
 
-def bpf_files(evidence: NodeEvidence) -> tuple[Mapping[str, Opener], str]:
+
+def bpf_files(evidence: NodeEvidence, change: Changer | None = None) -> tuple[Mapping[str, Opener], str]:
     """Files of the maps and programs that the node's own programs lead to, and what hinders listing them ("").
 
-    Only live evidence has such: a bundle lists its files itself.
+    Only live evidence has such: a bundle lists its files itself. Entries of maps pass ``change``; what is written of
+    programs does not.
     """
     if not isinstance(evidence, LiveMaps):
         return {}, ""
@@ -58,7 +62,7 @@ def bpf_files(evidence: NodeEvidence) -> tuple[Mapping[str, Opener], str]:
         for number in sorted(_maps(state)):
             info = state.maps.get(number)
             if info is not None and info.type not in UNREADABLE:
-                files[_file_of(info, names)] = _map_opener(state, info)
+                files[_file_of(info, names)] = _map_opener(state, info, change)
     except EvidenceError as error:
         return {}, str(error)
     return files, ""
@@ -138,8 +142,12 @@ def _read(evidence: NodeEvidence, file: str) -> Iterator[bytes]:
     yield evidence.read(file)
 
 
-def _map_opener(state: BpfState, info: MapInfo) -> Opener:
-    return lambda: dump_json(state.kernel.batches(info), info)
+def _map_opener(state: BpfState, info: MapInfo, change: Changer | None) -> Opener:
+    def opened() -> Iterator[bytes]:
+        batches = state.kernel.batches(info)
+        return dump_json(change(info, batches) if change is not None else batches, info)
+
+    return opened
 
 
 def _program_opener(state: BpfState, number: int) -> Opener:

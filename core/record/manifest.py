@@ -36,6 +36,7 @@ class Account:
     files: dict[str, Record] = field(default_factory=dict)
     nodes: dict[str, Mapping[str, int]] = field(default_factory=dict)
     redactions: dict[str, None] = field(default_factory=dict)
+    replaced: dict[str, None] = field(default_factory=dict)
 
     def manifest(self) -> bytes:
         """The file's content."""
@@ -47,6 +48,7 @@ class Account:
             "nodes": self.nodes,
             "files": {path: _entry(record) for path, record in self.files.items()},
             "redactions": list(self.redactions),
+            **({"replaced": list(self.replaced)} if self.replaced else {}),
         }
         return json.dumps(document, indent=1).encode() + b"\n"
 

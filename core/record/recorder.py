@@ -17,17 +17,18 @@ from calico_debug.errors import EvidenceError
 from calico_debug.evidence.bundle import MEBIBYTE, Bundle
 from calico_debug.evidence.manifest import RULES_AFTER, RULES_BEFORE
 from calico_debug.record.bpf_files import Opener, bpf_files
-from calico_debug.record.generation import generation
 from calico_debug.record.manifest import OK, Account, Record, timestamp
 from calico_debug.record.plan import is_never_read, reading_order
 from calico_debug.record.secrets import cluster_without_secrets, variables_without_secrets
+from calico_debug.state.generation import generation
 
 if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource, NodeEvidence
+    from calico_debug.model.bpf_objects import MapInfo, RawEntries
 
 Content = Iterable[bytes]
 
-MAP_DUMP = re.compile(r"bpf/map-(?!show\.json)")
+MAP_DUMP = re.compile(r"bpf/(?:map-(?!show\.json)|rodata-)")
 """Files with entries of maps."""
 
 DEBUG_FOLDER = re.compile(r"/var-run-calico-bpf/policy$")
@@ -70,15 +71,28 @@ class Rewriter(Protocol):
     def node_name(self, name: str) -> str:
         """What a node is called in the bundle."""
 
+    def prepare(self, nodes: Sequence[NodeEvidence]) -> None:
+        """Look at all nodes that will be written, once, before anything else is asked."""
+
     def takes(self, file: str) -> bool:
         """Whether a node's file can be rewritten at all; others are left out."""
+
+    def file_name(self, node: str, file: str) -> str:
+        """What a file of a node is called in the bundle."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """What is replaced: "addresses", "names"."""
 
     @property
     def said(self) -> Sequence[str]:
         """What is changed, one sentence each, for the manifest."""
 
-    def node_file(self, file: str, content: bytes) -> bytes:
+    def node_file(self, node: str, file: str, content: bytes) -> bytes:
         """The content to write. Raises `EvidenceError` for a file that must be left out."""
+
+    def entries(self, node: str, info: MapInfo, batches: Iterator[RawEntries]) -> Iterator[RawEntries]:
+        """The entries to write of a map that is read live. Raises `EvidenceError` as `node_file`."""
 
     def cluster_file(self, file: str, content: bytes) -> bytes:
         """The same for a list of cluster objects."""
@@ -124,6 +138,7 @@ class Recorder:
         self.account = Account(taken_at, tool)
         if self._known is not None:
             self.account.redactions.update(dict.fromkeys(self._known.redactions))
+            self.account.replaced.update(dict.fromkeys(self._known.replaced))
 
     def record(self, nodes: Sequence[str], *, cluster: bool = True) -> Account:
         """Read everything, write it and the manifest. What cannot be read is accounted for and told, never raised.
@@ -131,9 +146,9 @@ class Recorder:
         Raises `EvidenceError` when there is nothing of any node and no cluster object that can be read.
         """
         if self._rewriter is not None:
+            self._rewriter.prepare([self._source.node(name) for name in nodes])
             self.account.redactions.update(dict.fromkeys(self._rewriter.said))
-            for name in nodes:
-                self._refuse_bpf(name)
+            self.account.replaced.update(dict.fromkeys(self._rewriter.kinds))
         for name in nodes:
             self._node(name)
         if cluster:
@@ -155,17 +170,17 @@ class Recorder:
     def _node(self, name: str) -> None:
         evidence = self._source.node(name)
         before = generation(evidence)
-        dumps, trouble = bpf_files(evidence)
+        dumps, trouble = bpf_files(evidence, partial(self._rewriter.entries, name) if self._rewriter else None)
         if trouble:
             self._world.tell(f"{name}: maps and programs of the eBPF dataplane are left out: {trouble}")
         folder = f"nodes/{self._rewriter.node_name(name) if self._rewriter else name}"
-        self._carry_failures(f"nodes/{name}/", folder)
+        self._carry_failures(name, folder)
         for file in reading_order([*evidence.files(), *dumps]):
             if self._rewriter is not None and not self._rewriter.takes(file):
                 self._world.tell(f"nodes/{name}/{file} is left out: this version cannot redact it")
                 continue
             content = self._node_content(evidence, dumps, file)
-            self._file(f"{folder}/{file}", content, f"nodes/{name}/{file}")
+            self._file(f"{folder}/{self._file_name(name, file)}", content, f"nodes/{name}/{file}")
         after = generation(evidence)
         written = folder.removeprefix("nodes/")
         if self._known is not None and name in self._known.nodes:
@@ -178,24 +193,15 @@ class Recorder:
                     "when the node is quiet"
                 )
 
-    def _refuse_bpf(self, name: str) -> None:
-        """Maps and programs hold addresses and names as bytes, which nothing here replaces."""
-        evidence = self._source.node(name)
-        if bpf_files(evidence)[0] or any(MAP_DUMP.match(file) for file in evidence.files()):
-            raise EvidenceError(
-                f"{name} runs the eBPF dataplane, whose maps and programs this version cannot redact: leave out "
-                "--redact, or name the other nodes with --node"
-            )
-
     def _node_content(self, evidence: NodeEvidence, dumps: Mapping[str, Opener], file: str) -> Callable[[], Content]:
         def content() -> Content:
-            if file in dumps and self._rewriter is None:
+            if file in dumps and (self._rewriter is None or MAP_DUMP.match(file)):
                 return dumps[file]()
             data = b"".join(dumps[file]()) if file in dumps else evidence.read(file)
             if file == "felix-env.txt":
                 data, dropped = variables_without_secrets(data)
                 self.account.redactions.update(dict.fromkeys(sorted(dropped)))
-            return [self._rewriter.node_file(file, data) if self._rewriter else data]
+            return [self._rewriter.node_file(evidence.name, file, data) if self._rewriter else data]
 
         return content
 
@@ -254,10 +260,15 @@ class Recorder:
         record = self._known.files.get(path)
         return record.taken_at if record and record.taken_at else self._known.taken_at
 
-    def _carry_failures(self, prefix: str, folder: str) -> None:
+    def _file_name(self, node: str, file: str) -> str:
+        return self._rewriter.file_name(node, file) if self._rewriter else file
+
+    def _carry_failures(self, node: str, folder: str) -> None:
         """What an older manifest says that it could not record stays said."""
+        prefix = f"nodes/{node}/"
         for path, record in self._known.files.items() if self._known is not None else ():
             if record.error and path.startswith(prefix):
                 file = path.removeprefix(prefix)
                 if self._rewriter is None or self._rewriter.takes(file):
-                    self.account.files[f"{folder}/{file}"] = Record(record.error, self._taken_at(path))
+                    written = f"{folder}/{self._file_name(node, file)}"
+                    self.account.files[written] = Record(record.error, self._taken_at(path))

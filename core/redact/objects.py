@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from calico_debug.errors import EvidenceError
@@ -50,7 +51,7 @@ _FIELDS = """
     kubeProxyManagement bpfNetworkBootstrap kubernetesProvider template desiredNumberScheduled calicoVersion
     clusterType nodeInfo architecture operatingSystem kernelVersion osImage bpfEnabled bpfExternalServiceMode
     bpfKubeProxyIptablesCleanupEnabled bpfDataIfacePattern bpfConnectTimeLoadBalancing nftablesMode floatingIPs
-    wireguardEnabled wireguardEnabledV6
+    wireguardEnabled wireguardEnabledV6 protocols destinationPort destinationNamedPort
 """
 FIELDS: frozenset[str] = frozenset(_FIELDS.split())
 """Fields of objects that explanations may use; the others are left out, since nobody knows what is in them."""
@@ -70,6 +71,11 @@ def redact_ip(document: Any, text: TextRedactor) -> Any:
 def redact_objects(document: Any, text: TextRedactor) -> Any:
     """A list of Kubernetes objects. Raises `EvidenceError` for an annotation that cannot be looked through."""
     return _object(document, "", text)
+
+
+def redact_spec(spec: Mapping[str, Any], text: TextRedactor) -> dict[str, Any]:
+    """The ``spec`` of an object. Raises `EvidenceError` as `redact_objects`."""
+    return {name: _object(entry, name, text) for name, entry in spec.items() if name in FIELDS}
 
 
 def _object(value: Any, key: str, text: TextRedactor) -> Any:

@@ -11,12 +11,19 @@ import re
 from collections.abc import Iterable, Mapping
 from string import ascii_lowercase, hexdigits
 
+from calico_debug.intent.ip_sets import NAME_LIMIT
 from calico_debug.policy.chains import ChainKind, ChainRole, chain_role
 from calico_debug.redact.addresses import AddressMap
 from calico_debug.redact.vocabulary import KEPT
 
 TOKEN_LENGTH = 8
 """A letter and 7 of 36 characters: 36 bits."""
+
+SHORTEST_TOKEN = 3
+"""Of a name that has not the room for more."""
+
+SET_ID_LENGTH = NAME_LIMIT - len("cali40")
+"""Characters of an IP set's id that its name in the kernel has room for."""
 
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -78,12 +85,18 @@ class TextRedactor:
         self._names = names
         self._chains = chains
         self.replaced: dict[str, str] = {}
+        self._sets: dict[str, str] = {}
         self._taken: set[str] = set()
 
     @property
     def addresses(self) -> AddressMap | None:
         """The mapping of addresses, None when they stay."""
         return self._addresses
+
+    @property
+    def names(self) -> bool:
+        """Whether names are replaced."""
+        return self._names
 
     def text(self, text: str, *, is_name: bool = False) -> str:
         """The text with everything replaced that is not vocabulary. In a name, long numbers are replaced as well."""
@@ -108,6 +121,37 @@ class TextRedactor:
         if word not in self.replaced:
             self.replaced[word] = self._new_token(word)
         return self.replaced[word]
+
+    def add_sets(self, renamed: Mapping[str, str]) -> None:
+        """Felix's ids of IP sets, with what they become."""
+        for old, new in renamed.items():
+            short, new_short = old[:SET_ID_LENGTH], new[:SET_ID_LENGTH]
+            self._sets[old], self._sets[short] = new, new_short
+            self._sets[short.replace(":", "-")] = new_short.replace(":", "-")
+
+    def set_name(self, text: str) -> str:
+        """Felix's name of an IP set, such as ``s:`` and a digest of a selector."""
+        return self._set_id(text) if self._names else text
+
+    def digest(self, text: str) -> str:
+        """A digest in base64, such as Felix's id of a rule."""
+        return self._hash(text, BASE64) if self._names else text
+
+    def interface_start(self, name: str) -> str:
+        """The beginning of the name of a pod's interface, ``cali`` and some digits."""
+        return f"cali{self._hexadecimal(name.removeprefix('cali'))}" if self._names else name
+
+    def fit(self, names: Iterable[str], longest: int) -> None:
+        """Choose words for the parts of these names so that what stands for them is no longer than ``longest``, where
+        that can be. To be called before they are replaced: what has a word already keeps it.
+        """
+        before = frozenset(self.replaced)
+        for name in names:
+            new = self.text(name, is_name=True)
+            parts = [part for part in dict.fromkeys(_WORDS.findall(name)) if part in self.replaced.keys() - before]
+            each = (longest - len(new)) // max(len(parts), 1) + TOKEN_LENGTH
+            if len(new) > longest and each >= SHORTEST_TOKEN:
+                self.replaced.update((part, self._new_token(part, each)) for part in parts)
 
     def keep_order(self, names: Iterable[str]) -> None:
         """Have the words of these names sort afterwards as they do now: where names decide which of several goes first.
@@ -181,6 +225,8 @@ class TextRedactor:
     def _set_id(self, text: str) -> str:
         if text in KEPT:
             return text
+        if text in self._sets:
+            return self._sets[text]
         if match := _HASH_OF_SET.fullmatch(text):
             return f"{match[1]}{match[2]}{self._hash(match[3], BASE64)}"
         return self._hash(text, BASE64)
@@ -204,12 +250,12 @@ class TextRedactor:
             found.append(alphabet[remainder])
         return start + "".join(found)
 
-    def _new_token(self, word: str) -> str:
+    def _new_token(self, word: str, length: int = TOKEN_LENGTH) -> str:
         for attempt in range(100):
             number = int.from_bytes(self._digest(f"{attempt}/{word}", b"word"))
             letters = [ascii_lowercase[number % 26]]
             number //= 26
-            for _ in range(TOKEN_LENGTH - 1):
+            for _ in range(length - 1):
                 number, remainder = divmod(number, len(TOKEN_ALPHABET))
                 letters.append(TOKEN_ALPHABET[remainder])
             token = "".join(letters)

@@ -63,6 +63,8 @@ _CALICO = """
     Accept that pre-date REJECT rst unknown TCP loopback SNAT calico-packet true false Enabled Disabled Auto NFT
     Legacy Drop Accept Return Reject ACCEPT DROP RETURN REJECT kubernetes etcdv3 none info debug warning error fatal
     WorkloadIPs CalicoIPAM Local External all global has in not contains starts ends with Deny Allow Pass Log
+    already been verified check known To flows mark traffic towards it is TRACKed Jump target with Bypass From device
+    verified accept non-TCP Mark Unknown
     Ingress Egress Always CrossSubnet Never Set Delete Workload Tunnel DSR Iptables Nftables AKS EKS GKE amd64 arm64
     linux windows KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT kubernetes-services-endpoint tigera-operator
     Automatic Manual LoadBalancer DoesNotExist

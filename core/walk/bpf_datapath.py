@@ -44,7 +44,7 @@ class BpfDatapath:
         self.lookups = BpfLookups(state.bpf)
         self.hooks = InterfaceHooks(state, self.lookups)
         self.addresses = Addresses(self.lookups, self.hooks)
-        self.services = Services(self.lookups, self.hooks, self.addresses)
+        self.services = Services(self.lookups, self.hooks, self.addresses, hashes=not state.addresses_replaced)
         self.sets = IpSets(state)
         self._policies = LoadedPolicies(state)
         self._host_actions: dict[tuple[int, str], str] = {}

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 class Services:
     """The services that packets are sent to."""
 
-    def __init__(self, lookups: BpfLookups, hooks: InterfaceHooks, addresses: Addresses) -> None:
-        """Nothing is read before a packet needs it."""
+    def __init__(
+        self, lookups: BpfLookups, hooks: InterfaceHooks, addresses: Addresses, *, hashes: bool = True
+    ) -> None:
+        """Nothing is read before a packet needs it. ``hashes`` says that addresses are those that the kernel hashes,
+        and do not stand for others.
+        """
+        self._hashes = hashes
         self._lookups = lookups
         self._hooks = hooks
         self._addresses = addresses
@@ -115,7 +120,7 @@ class Services:
             raise Undecided(
                 f"service {shown} is a Maglev service, and the size of its table on {interface} is not known"
             )
-        if isinstance(packet.sport, int) and isinstance(packet.dport, int):
+        if self._hashes and isinstance(packet.sport, int) and isinstance(packet.dport, int):
             ends = (packet.source, packet.sport, packet.destination, packet.dport)
             slot = maglev_hash(packet.family, packet.protocol, *ends) % size
             found = self._lookups.maglev_backend(packet.family, service, slot)
@@ -126,10 +131,13 @@ class Services:
         return replace(self._backend(packet.family, int(found.address), found.port), maglev=True)
 
     def _any_of(self, family: int, service: int, size: int, shown: str, chooser: Chooser) -> NatBackend | None:
-        """Every backend of the table is an answer for some source port; None is one too if a slot is empty."""
+        """Every backend of the table is an answer for some source port; None is one too if a slot is empty. So they are
+        where addresses were replaced, since the hash is that of the original ones.
+        """
         slots = (self._lookups.maglev_backend(family, service, slot) for slot in range(size))
         answers = list({(one.address, one.port) if one else None: one for one in slots}.values())
-        why = f"service {shown} has {len(answers)} backends in its Maglev table, and the source port was not given"
+        missing = "the source port was not given" if self._hashes else "addresses were replaced, which it is chosen by"
+        why = f"service {shown} has {len(answers)} backends in its Maglev table, and {missing}"
         return answers[chooser.choose(Kind.BACKEND, why, len(answers)) if len(answers) > 1 else 0]
 
     def _local_only(self, flags: tuple[str, ...], packet: Packet) -> bool:

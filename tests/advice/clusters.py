@@ -10,6 +10,7 @@ from calico_debug.intent.flows import AskedFlow
 from calico_debug.intent.model import PolicyFlow
 from calico_debug.model.cluster import Cluster, Pod, PolicyObject
 
+BASELINE = "baselineadminnetworkpolicy"
 ADDRESSES = {"a/one": "10.0.0.1", "a/two": "10.0.0.2", "b/one": "10.0.1.1", "b/two": "10.0.1.2", "c/bare": "10.0.2.1"}
 
 
@@ -36,6 +37,16 @@ def calico(namespace: str, name: str, order: float = 100, **spec: Any) -> Policy
 
 def kubernetes(namespace: str, name: str, **spec: Any) -> PolicyObject:
     return PolicyObject("KubernetesNetworkPolicy", namespace, name, "default", 1000.0, {"podSelector": {}, **spec})
+
+
+def cluster_policy(kind: str, name: str = "wide", **spec: Any) -> PolicyObject:
+    """Of one of Kubernetes' kinds for whole clusters."""
+    admin = kind != "BaselineAdminNetworkPolicy"
+    tier = {"ClusterNetworkPolicy": "kube-admin", "AdminNetworkPolicy": "adminnetworkpolicy"}.get(kind, BASELINE)
+    given = {"subject": {"namespaces": {}}, **({"priority": 5} if admin else {}), **spec}
+    if kind == "ClusterNetworkPolicy":
+        given["tier"] = "Admin"
+    return PolicyObject(kind, "", name if admin else "default", tier, 5.0 if admin else None, given)
 
 
 def flow(source: str, destination: str, port: int | None = 80, protocol: int = 6) -> AskedFlow:

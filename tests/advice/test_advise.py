@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from calico_debug.advice.advise import Proposal, Wanted, propose
+from calico_debug.advice.edits import CLUSTER_ALLOWS, Peer, additions
 from calico_debug.intent.decide import Intent
 from calico_debug.intent.flows import policy_flows
 from calico_debug.intent.matrix import matrix
 from calico_debug.state.cluster import load_cluster
 from calico_debug.state.node import NodeState
 from calico_debug.state.resolve import Resolver
-from tests.advice.clusters import calico, cluster, flow, kubernetes, texts
+from tests.advice.clusters import calico, cluster, cluster_policy, flow, kubernetes, texts
 from tests.recordings import Recording, recordings
 
 if TYPE_CHECKING:
@@ -96,6 +97,41 @@ def test_a_policy_of_the_namespace_that_is_asked_before_the_denial() -> None:
     assert found.startswith("add to a/own an egress rule: ")
     (found,) = proposed(cluster(calico("a", "own", 300, types=["Egress"]), denial), flow("a/one", "b/one"))
     assert found.startswith("put before egress rule 0 of no-tcp: ")
+
+
+@pytest.mark.parametrize("kind", list(CLUSTER_ALLOWS))
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_a_policy_of_the_whole_cluster_that_denies(kind: str, direction: str) -> None:
+    key = "from" if direction == "ingress" else "to"
+    rules = [
+        {"action": "Deny", key: [{"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "x"}}}}]},
+        {"action": "Deny", key: [{"namespaces": {}}]},
+    ]
+    policy = cluster_policy(kind, **{direction: rules})
+    before, asked = Intent(cluster(policy)), flow("b/one", "a/one", 5353, 17)
+    assert before.decide(asked.flow).verdict == "denied"
+    proposal = propose(before, [asked], "allowed")
+    assert proposal is not None
+    (edit,) = proposal.edits
+    assert edit.text.startswith(f"put before {direction} rule 1 of {policy.name}: Allow UDP ")
+    assert edit.policy.spec[direction][1]["action"] == CLUSTER_ALLOWS[kind]
+    after = Intent(replace(before.cluster, policies=[edit.policy]))
+    assert after.decide(asked.flow).verdict == "allowed"
+    assert after.decide(flow("b/one", "a/one", 5354, 17).flow).verdict == "denied"
+    other = flow("c/bare", "a/one", 5353, 17) if direction == "ingress" else flow("b/one", "c/bare", 5353, 17)
+    assert after.decide(other.flow).verdict == "denied"
+    assert propose(before, [flow("b/one", "a/one", None, 1)], "allowed") is None, "these kinds cannot say ICMP"
+    back = propose(after, [asked], "denied")
+    assert back is not None
+    assert Intent(replace(before.cluster, policies=[back.edits[0].policy])).decide(asked.flow).verdict == "denied"
+
+
+def test_a_policy_of_the_whole_cluster_cannot_name_who_comes_from_outside() -> None:
+    deny = [{"action": "Deny", "to": [{"networks": ["0.0.0.0/0"]}]}]
+    (found,) = proposed(cluster(cluster_policy("AdminNetworkPolicy", egress=deny)), flow("a/one", "192.0.2.1"))
+    assert "192.0.2.1/32" in found
+    ingress = cluster_policy("AdminNetworkPolicy", ingress=[{"action": "Deny", "from": [{"namespaces": {}}]}])
+    assert not list(additions(ingress, "ingress", flow("192.0.2.1", "a/one").flow, Peer("192.0.2.1", None), "Allow", 0))
 
 
 @pytest.mark.parametrize(("destination", "says"), [("192.0.2.1", "192.0.2.1/32"), ("c/bare", "namespace c")])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from calico_debug.advice.edits import CLUSTER_ALLOWS
 from calico_debug.advice.manifest import KINDS, STAGED, manifest
 from calico_debug.decode.policies import POLICY_SOURCES, decode_policy
-from tests.advice.clusters import calico, kubernetes
+from tests.advice.clusters import calico, cluster_policy, kubernetes
 
 POLICIES = (calico("a", "p", types=["Egress"]), calico("", "g"), kubernetes("a", "k", ingress=[{}]))
+WIDE = [cluster_policy(kind, ingress=[{"action": "Deny", "from": [{"namespaces": {}}]}]) for kind in CLUSTER_ALLOWS]
 
 
 def test_enforced_ones_are_read_back_as_they_were() -> None:
-    for policy in POLICIES:
+    for policy in (*POLICIES, *WIDE):
         document = manifest(policy, staged=False)
         assert document is not None
         source = next(one for one in POLICY_SOURCES if one.kind == policy.kind)
@@ -30,5 +32,5 @@ def test_staged_ones_change_nothing_yet() -> None:
 
 
 def test_other_kinds_have_none() -> None:
-    assert manifest(replace(POLICIES[0], kind="AdminNetworkPolicy"), staged=False) is None
-    assert KINDS.keys() == STAGED.keys()
+    assert manifest(replace(POLICIES[0], kind="Profile"), staged=False) is None
+    assert KINDS.keys() == STAGED.keys() | CLUSTER_ALLOWS.keys()

@@ -91,12 +91,13 @@ def test_manifest() -> None:
         "nodes": {"n": {"rulesBefore": 1, "rulesAfter": 2}},
         "files": {"nodes/n/ip-addr.json": {"status": "no such command", "takenAt": "2026-01-01T00:00:01Z"}},
         "redactions": ["secrets"],
+        "replaced": ["addresses"],
     }
     assert list(given) == [code(name) for name in rows]
     manifest = read_manifest(json.dumps(given).encode())
     assert manifest.notes == ()
     assert (manifest.taken_at, manifest.tool, manifest.redactions) == ("2026-01-01T00:00:00Z", "by hand", ("secrets",))
-    assert manifest.nodes == given["nodes"]
+    assert (manifest.nodes, manifest.replaced) == (given["nodes"], ("addresses",))
     assert set(given["nodes"]["n"]) == {RULES_BEFORE, RULES_AFTER}
     assert manifest.files["nodes/n/ip-addr.json"].error == "no such command"
 

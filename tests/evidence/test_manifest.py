@@ -26,12 +26,14 @@ def test_every_field() -> None:
                 "tool": "calico-debug 1",
                 "files": {"a": {"status": "ok", "takenAt": "x"}, "b": {"status": "failed: no"}},
                 "redactions": ["secrets", {"what": "env"}],
+                "replaced": ["names"],
             }
         ).encode()
     )
     assert (manifest.taken_at, manifest.tool, manifest.notes) == ("2026-11-21T10:00:00Z", "calico-debug 1", ())
     assert manifest.files == {"a": FileRecord("", "x"), "b": FileRecord("failed: no", "")}
     assert manifest.redactions == ("secrets", '{"what": "env"}')
+    assert manifest.replaced == ("names",)
 
 
 def test_another_version_is_noted() -> None:

@@ -27,6 +27,7 @@ from calico_debug.explain.listing.node import NodeListings
 from calico_debug.model.bpf_objects import MapInfo
 from calico_debug.record.bpf_files import dump_json
 from calico_debug.record.recorder import Recorder
+from calico_debug.redact.redactor import KINDS, Redactor
 from tests.decode.bpf_samples import draw, draw_key, map_info
 from tests.evidence.bpf_node import settings
 from tests.kernel.bpf_kernel import SCHED_CLS, fill, kernel_map, need_bpf
@@ -88,6 +89,13 @@ def test_a_node() -> None:
         pytest.skip(f"this kernel attaches nothing with tcx: {told['unsupported']}")
     assert told["live"] == told["bundle"]
     assert all(told["live"][name] for name in ("conntrack", "nat", "routes", "attachments"))
+    assert {name: len(rows) for name, rows in told["redacted"].items()} == {
+        name: len(rows) for name, rows in told["live"].items()
+    }
+    assert told["redacted"]["conntrack"] != told["live"]["conntrack"]
+    why = [told["left out"][name] for name in told["files"] if name in told["left out"]]
+    assert all("what is left of packets" in one for one in why)
+    assert len(why) == 1
     assert {name.partition("-")[0] for name in told["files"]} >= {"map", "rodata", "xlated", "prog", "tcx"}
 
 
@@ -142,9 +150,22 @@ def write_and_tell() -> dict[str, Any]:
         target = Path(directory) / "b.tar"
         with new_bundle(target) as sink:
             Recorder(source, sink, quiet_world(), "calico-debug test").record(["n1"])
+        hidden = Path(directory) / "hidden.tar"
+        redactor = Redactor(bytes(range(32)), KINDS, (), ["n1"])
+        with new_bundle(hidden) as sink:
+            account = Recorder(source, sink, quiet_world(), "calico-debug test", rewriter=redactor).record(["n1"])
+        redacted = every_listing(NodeListings(open_bundle(hidden), redactor.node_name("n1")))
+        left_out = {path.rpartition("/")[2]: one.status for path, one in account.files.items() if not one.is_ok}
         bundle = open_bundle(target)
         files = [name.removeprefix("bpf/") for name in bundle.node("n1").files() if name.startswith("bpf/")]
-        return {"unsupported": "", "files": files, "live": listings(source), "bundle": listings(bundle)}
+        return {
+            "unsupported": "",
+            "files": files,
+            "live": listings(source),
+            "bundle": listings(bundle),
+            "redacted": redacted,
+            "left out": left_out,
+        }
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ def test_read_back() -> None:
     account.files["b"] = Record("no such program", "t")
     account.nodes["n1"] = {"rulesBefore": 1, "rulesAfter": 2}
     account.redactions["names"] = None
+    account.replaced["addresses"] = None
     manifest = read_manifest(account.manifest())
     assert (manifest.taken_at, manifest.tool, manifest.notes) == ("2026-01-02T03:04:05Z", "calico-debug 1", ())
     assert manifest.files == {"a": FileRecord("", "t"), "b": FileRecord("no such program", "t")}
     assert (manifest.nodes, manifest.redactions) == (account.nodes, ("names",))
+    assert manifest.replaced == ("addresses",)

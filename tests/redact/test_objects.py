@@ -7,11 +7,20 @@ import json
 import pytest
 
 from calico_debug.errors import EvidenceError
-from calico_debug.redact.objects import METADATA, redact_ip, redact_objects
+from calico_debug.redact.objects import METADATA, redact_ip, redact_objects, redact_spec
 from calico_debug.redact.text import TextRedactor
 
 TEXT = TextRedactor(bytes(32), addresses=True, names=True, chains={True: {}, False: {}})
 SHOP, ONE = TEXT.word("shop"), TEXT.text("10.1.2.3")
+
+
+def test_ports_of_policies_for_whole_clusters_stay() -> None:
+    protocols = [{"tcp": {"destinationPort": {"number": 80}}}, {"udp": {"destinationPort": {"range": {"start": 1}}}}]
+    rule = {"action": "Deny", "protocols": [*protocols, {"destinationNamedPort": "http"}]}
+    found = redact_spec({"ingress": [rule], "canary": 1}, TEXT)
+    assert found["ingress"][0]["protocols"][:2] == protocols
+    assert found["ingress"][0]["protocols"][2] == {"destinationNamedPort": TEXT.word("http", is_name=True)}
+    assert "canary" not in found
 
 
 def test_a_pod() -> None:

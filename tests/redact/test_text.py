@@ -143,3 +143,31 @@ def test_messages() -> None:
     shop = text.word("shop")
     assert text.known("cannot read shop/web: run as root") == f"cannot read {shop}/web: run as root"
     assert "10.1.2.3" not in text.known("no route to 10.1.2.3")
+
+
+def test_names_that_have_little_room() -> None:
+    text = TextRedactor(bytes(32), addresses=True, names=True, chains={True: {}, False: {}})
+    known = text.word("known")
+    names = ["mine.yours", "one.two.three", "known.other", "short", "a.b.c.d.e.f.g.h"]
+    text.fit(names, 15)
+    found = [text.text(name, is_name=True) for name in names]
+    assert [len(name) <= 15 for name in found] == [True, True, True, True, False]
+    assert found[2].startswith(f"{known}."), "what has a word already keeps it"
+    assert len(set(found)) == len(found)
+
+
+def test_the_beginning_of_an_interface() -> None:
+    text = TextRedactor(bytes(32), addresses=True, names=True, chains={True: {}, False: {}})
+    whole = text.text("cali1e6a8145a25")
+    assert all(text.interface_start("cali1e6a8145a25"[:end]) == whole[:end] for end in range(4, 15))
+
+
+def test_sets_with_known_ids() -> None:
+    text = TextRedactor(bytes(32), addresses=True, names=True, chains={True: {}, False: {}})
+    old, new = (f"s:{letter * 38}" for letter in "ab")
+    text.add_sets({old: new})
+    assert text.set_name(old) == new
+    assert text.text(f"cali40{old}"[:31]) == f"cali40{new}"[:31]
+    assert text.text(f"@cali60{old}"[:32].replace(":", "-")) == f"@cali60{new}"[:32].replace(":", "-")
+    assert text.set_name(f"s:{'c' * 38}") != f"s:{'c' * 38}"
+    assert len(text.digest("abcdefgh")) == 8

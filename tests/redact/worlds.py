@@ -64,7 +64,8 @@ class Redacted:
 
     def __init__(self, source: EvidenceSource, kinds: Sequence[str]) -> None:
         self.source = source
-        self.redactor = Redactor(KEY, kinds, load_cluster(self.source).policies(), source.nodes())
+        cluster = load_cluster(self.source)
+        self.redactor = Redactor(KEY, kinds, cluster.policies(), source.nodes(), cluster.namespaces)
         sink = MemorySink()
         recorder = Recorder(self.source, sink, quiet_world(), "calico-debug test", rewriter=self.redactor)
         self.account = recorder.record(self.source.nodes())
@@ -80,6 +81,8 @@ class Redacted:
             return {k: self.mapped(v, k) for k, v in value.items() if k not in FREE_TEXT}
         if isinstance(value, list):
             return [self.mapped(entry, key) for entry in value]
+        if key == "ruleId" and value:
+            return f"{self.redactor.numbers.rule(int(value, 16)):016x}"
         return self.name(value) if isinstance(value, str) and key not in OURS else value
 
 

@@ -11,6 +11,7 @@ from calico_debug.model.values import Partial, unknown
 from calico_debug.walk.bpf_datapath import BpfDatapath
 from calico_debug.walk.bpf_maglev import maglev_hash
 from calico_debug.walk.bpf_outcomes import Backend, Refusal
+from calico_debug.walk.bpf_services import Services
 from calico_debug.walk.choices import Chooser, explore
 from calico_debug.walk.context import Undecided
 from calico_debug.walk.packet import TCP, UDP, Packet
@@ -135,6 +136,13 @@ def test_maglev_without_a_source_port_may_pick_any(host: BpfDatapath) -> None:
     backends = [one for one in found if isinstance(one, Backend)]
     assert {one.address for one in backends} == {int(POD_IP), int(REMOTE_POD)}
     assert len(found) == 3  # and the slot that is empty
+
+
+def test_maglev_may_pick_any_where_addresses_were_replaced(host: BpfDatapath) -> None:
+    """The hash is that of the original ones."""
+    services = Services(host.lookups, host.hooks, host.addresses, hashes=False)
+    found = [one.result for one in explore(lambda chooser: services.translate(from_outside(host, 4000), chooser), 9)]
+    assert {one.address for one in found if isinstance(one, Backend)} == {int(POD_IP), int(REMOTE_POD)}
 
 
 def test_maglev_is_for_traffic_from_outside(datapath: BpfDatapath) -> None:
