@@ -17,6 +17,7 @@ from calico_debug.errors import EvidenceError
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
     from urllib3 import BaseHTTPResponse
+    from websocket import WebSocket
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
@@ -123,14 +124,39 @@ class ApiServer:
             self._pause(_pause_of(response, PAUSES[attempt]))
         raise EvidenceError(f"{self._access.server}{path} gave no complete answer ({reason}): try again")
 
+    @property
+    def place(self) -> str:
+        """The server's address, for messages."""
+        return self._access.server
+
+    def websocket(self, path: str, protocol: str, seconds: float) -> WebSocket:
+        """A connection at a path, made within ``seconds``. Raises what the package websocket raises, and `OSError`."""
+        import websocket
+        from kubernetes.stream.ws_client import create_websocket, get_websocket_url
+
+        headers = {"sec-websocket-protocol": protocol, **self._identity()}
+        previous = websocket.getdefaulttimeout()
+        websocket.setdefaulttimeout(seconds)  # the client library hands none on
+        try:
+            made: WebSocket = create_websocket(self._configuration, get_websocket_url(f"{self.place}{path}"), headers)
+            return made
+        finally:
+            websocket.setdefaulttimeout(previous)
+
+    def _identity(self) -> dict[str, str]:
+        token = self._configuration.auth_settings().get("BearerToken")
+        return {"authorization": str(token["value"]).strip()} if token and token.get("value") else {}
+
     def _ask(self, method: str, path: str, **sent: Any) -> tuple[BaseHTTPResponse, bytes]:
         from urllib3 import Timeout
         from urllib3 import exceptions as wrong
 
-        headers = {**HEADERS, "user-agent": f"calico-debug/{__version__}", **sent.pop("headers", {})}
-        token = self._configuration.auth_settings().get("BearerToken")
-        if token and token.get("value"):
-            headers["authorization"] = str(token["value"]).strip()
+        headers = {
+            **HEADERS,
+            "user-agent": f"calico-debug/{__version__}",
+            **sent.pop("headers", {}),
+            **self._identity(),
+        }
         server, place = self._access.server, self._access.place
         try:
             response = self._pool.request(

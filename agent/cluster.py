@@ -86,6 +86,11 @@ class LiveCluster:
         """See `ClusterReader`."""
         return self._access.namespace
 
+    @property
+    def of_pod(self) -> bool:
+        """Whether it is asked as the service account of the pod that this process runs in."""
+        return not self._access.files
+
     def check(self) -> None:
         """Raise `EvidenceError` when the server cannot be asked."""
         if not self._listings:
@@ -123,7 +128,8 @@ class LiveCluster:
     # ------------------------------------------------------------------------------------------------- discovery
 
     @cached_property
-    def _server(self) -> ApiServer:
+    def server(self) -> ApiServer:
+        """The server, as asked by this identity. Raises `EvidenceError` when its configuration cannot be used."""
         return ApiServer(self._access)
 
     @cached_property
@@ -149,7 +155,7 @@ class LiveCluster:
     def _groups(self) -> Mapping[str, Sequence[str]]:
         """The versions of each group that matters, the preferred first."""
         try:
-            document = self._server.get("/apis")
+            document = self.server.get("/apis")
         except Refusal:
             # A user without the right to discover may still have the right to list.
             return {group: (version,) for group, version in ASSUMED.items()}
@@ -169,7 +175,7 @@ class LiveCluster:
         """
         for version in versions:
             try:
-                document = self._server.get(f"/apis/{group}/{version}")
+                document = self.server.get(f"/apis/{group}/{version}")
             except Refusal as error:
                 if error.status != NOT_FOUND:
                     unsure.extend(Listing(group, version, plural) for plural in RESOURCES[group])
@@ -193,7 +199,7 @@ class LiveCluster:
             if token:
                 query["continue"] = token
             try:
-                document = self._server.get(listing.path, query)
+                document = self.server.get(listing.path, query)
             except Refusal as error:
                 if error.status != GONE or not token:
                     raise
@@ -216,7 +222,7 @@ class LiveCluster:
         try:
             names = [str(tier["metadata"]["name"]) for tier in self._objects(self._listings[self._tiers])]
             if names:
-                self._server.get(listing.path, {"limit": 1, "labelSelector": f"{TIER_LABEL} in ({','.join(names)})"})
+                self.server.get(listing.path, {"limit": 1, "labelSelector": f"{TIER_LABEL} in ({','.join(names)})"})
         except (KeyError, TypeError) as error:
             raise EvidenceError(f"a tier of {self.origin} has no name: policies cannot be listed completely") from error
         except Refusal as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from calico_debug import __version__
 from calico_debug.agent.capture_routes import CaptureHandlers, OpenWatch, capture_routes
 from calico_debug.agent.openapi import describe
-from calico_debug.agent.routing import BYTES, TEXT, Answer, Request, Route
+from calico_debug.agent.routing import BYTES, TEXT, Answer, Request, Route, gathered
 from calico_debug.errors import CalicoDebugError, MissingEvidence, UsageError
 from calico_debug.evidence import wire
 from calico_debug.evidence.bpf import LiveMaps
@@ -196,7 +196,7 @@ class Handlers:
                 f"netlink request {body['type']} with flags {body['flags']:#x} is not one that reads: only those pass"
             )
         answers = dump(body["type"], body["flags"], body["family"], bytes.fromhex(body.get("attributes", "")))
-        return Answer(wire.pack_messages(answers), BYTES)
+        return Answer(gathered(wire.pack_messages(answers)), BYTES)
 
     def connection(self, request: Request) -> Answer:
         """A tracked connection."""
@@ -218,7 +218,7 @@ class Handlers:
     def map_entries(self, request: Request) -> Answer:
         """Every entry of a map."""
         node, info = self._map(request)
-        return Answer(wire.pack_batches(node.kernel_maps.batches(info)), BYTES)
+        return Answer(gathered(wire.pack_batches(node.kernel_maps.batches(info))), BYTES)
 
     def trace(self, request: Request) -> Answer:
         """The explanation of a flow, with advice for the verdict that is wanted, if any is."""

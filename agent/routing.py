@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 JSON, BYTES, TEXT = "application/json", "application/octet-stream", "text/plain; version=0.0.4; charset=utf-8"
@@ -51,6 +52,19 @@ class Answer:
     body: Iterable[bytes]
     content: str = JSON
     status: int = 200
+
+
+def gathered(pieces: Iterable[bytes], most: int = 1 << 20) -> Iterable[bytes]:
+    """The pieces as one, when they are no more than ``most`` bytes: then the connection can be used again."""
+    rest = iter(pieces)
+    begun: list[bytes] = []
+    size = 0
+    for piece in rest:
+        begun.append(piece)
+        size += len(piece)
+        if size > most:
+            return chain(begun, rest)
+    return [b"".join(begun)]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,10 @@ SECONDS = 60.0
 LARGEST_ANSWER = 1 << 30
 """Bytes of the largest file that is taken; a full ruleset is a few hundred MiB as JSON."""
 LARGEST_ERROR = 64 << 10
+ANSWER_SECONDS = 100.0
+"""Longest time for one answer, however steadily it trickles: an agent gives an exchange 90 s."""
+PIECE = 1 << 20
+REMEDY = "start it with `calico-debug agent`, as root"
 LARGEST_TOKEN = 64 << 10
 
 TOKEN_FILE = Path("/var/run/secrets/calico-debug/token")
@@ -96,18 +101,28 @@ def find_token(file: str | None, variables: Mapping[str, str]) -> Token | None:
 class AgentClient:
     """One agent, asked with one identity."""
 
-    def __init__(self, place: str, *, trust: Trust | None = None, token: Token | None = None) -> None:
+    def __init__(
+        self,
+        place: str,
+        *,
+        trust: Trust | None = None,
+        token: Token | None = None,
+        connection: http.client.HTTPConnection | None = None,
+        remedy: str = REMEDY,
+    ) -> None:
         """``place`` is the path of a socket, ``https://ADDR:PORT``, or ``http://ADDR:PORT`` for one that checks nobody.
 
+        With a ``connection`` that is taken, and ``place`` only calls it; ``remedy`` is what to do when nobody answers.
         Nothing is sent yet. Raises `UsageError`.
         """
         self.place = place
+        self._remedy = remedy
         self._secure = place.startswith("https://")
         if not self._secure and trust is not None and trust != Trust():
             raise UsageError(f"--agent-ca is for agents over TLS, and --agent {place!r} is none: use https://ADDR:PORT")
         # What is sent without TLS can be read: a token goes only where it is needed.
         self._token = token if self._secure else None
-        self._connection = _connection(place, trust or Trust())
+        self._connection = connection or _connection(place, trust or Trust())
 
     @property
     def origin(self) -> str:
@@ -134,16 +149,29 @@ class AgentClient:
         """
         with self.opened(path, body, method=method) as stream:
             try:
-                data = stream.read(LARGEST_ANSWER + 1)
+                return self._whole(stream, path)
             except (OSError, http.client.HTTPException) as error:
-                self._connection.close()
+                self.close()
                 raise EvidenceError(f"{self.origin} broke off its answer to {path} ({error!r}); try again") from None
-        if len(data) > LARGEST_ANSWER:
-            self._connection.close()
-            raise EvidenceError(
-                f"{self.origin} sent more than {LARGEST_ANSWER >> 20} MiB at {path}: read it on the node"
-            )
-        return data
+            except EvidenceError:
+                self.close()
+                raise
+
+    def _whole(self, stream: http.client.HTTPResponse, path: str) -> bytes:
+        pieces: list[bytes] = []
+        size, ends = 0, time.monotonic() + ANSWER_SECONDS
+        while piece := stream.read1(PIECE):
+            size += len(piece)
+            if size > LARGEST_ANSWER:
+                raise EvidenceError(
+                    f"{self.origin} sent more than {LARGEST_ANSWER >> 20} MiB at {path}: read it on the node"
+                )
+            if time.monotonic() > ends:
+                raise EvidenceError(f"{self.origin} needs more than {ANSWER_SECONDS:g} s to answer {path}; try again")
+            pieces.append(piece)
+        if stream.length:
+            raise http.client.IncompleteRead(b"", stream.length)
+        return b"".join(pieces)
 
     def opened(self, path: str, body: Mapping[str, Any] | None = None, *, method: str = "") -> http.client.HTTPResponse:
         """An answer whose status is 200, to be read and closed. Raises as `ask`."""
@@ -185,7 +213,7 @@ class AgentClient:
                 "its --listen"
             )
         why = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-        return EvidenceError(f"no answer from {self.origin}: {why}; start it with `calico-debug agent`, as root")
+        return EvidenceError(f"no answer from {self.origin}: {why}; {self._remedy}")
 
     def _refusal(self, response: http.client.HTTPResponse, path: str) -> CalicoDebugError:
         try:

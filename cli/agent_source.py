@@ -28,6 +28,8 @@ class AgentSource:
         self._cluster = cluster
         self._agent = agent
         self._nodes: dict[str, NodeEvidence] = {}
+        self.version = ""
+        """That of the agent, once a node was asked for."""
 
     @property
     def origin(self) -> str:
@@ -42,6 +44,7 @@ class AgentSource:
         """See `EvidenceSource`."""
         if name not in self._nodes:
             told = self.json(f"/v1/nodes/{quote(name, safe='')}")
+            self.version = str(told.get("version", ""))
             kind = LiveAgentNode if told.get("live") else AgentNode
             self._nodes[name] = kind(self, name, str(told.get("takenAt", "")))
         return self._nodes[name]

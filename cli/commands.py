@@ -18,6 +18,7 @@ from calico_debug.cli.errors import PROGRAM
 from calico_debug.cli.matrix import matrix
 from calico_debug.cli.observe import observe
 from calico_debug.cli.policies import COMMANDS as POLICY_COMMANDS
+from calico_debug.cli.relay import relay
 from calico_debug.cli.staged import staged
 from calico_debug.cli.stale import stale
 from calico_debug.cli.switch import switch
@@ -61,5 +62,6 @@ commands.add_command(drift)
 commands.add_command(agent)
 commands.add_command(observe)
 commands.add_command(capture)
+commands.add_command(relay)
 for command in (diff, doctor, matrix, staged, stale, switch, *POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

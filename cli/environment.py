@@ -36,12 +36,17 @@ class Question:
     wanted: str | None = None
 
 
+OFF = "off"
+"""The value of ``--agents`` with which no other node is asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where evidence is looked for. ``bundle`` None means live, on this node; ``namespace`` completes bare names.
 
     ``kubeconfig`` and ``context`` name the cluster of a live node; None means what kubectl would take.
     ``agent`` is the socket or URL of an agent to read through; ``agent_ca`` and ``agent_token_file`` are files for it.
+    ``agents`` is the namespace of the agents that other nodes are asked through; None means the usual one, "off" none.
     """
 
     bundle: str | None = None
@@ -52,6 +57,7 @@ class Place:
     agent: str | None = None
     agent_ca: str | None = None
     agent_token_file: str | None = None
+    agents: str | None = None
 
 
 class Tracer(Protocol):

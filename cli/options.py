@@ -52,6 +52,7 @@ class TraceOptions:
     agent: str | None = None
     agent_ca: str | None = None
     agent_token_file: str | None = None
+    agents: str | None = None
     colour: str = "auto"
     watch: float | None = None
     observe: float | None = None
@@ -94,7 +95,9 @@ CONFLICTS = (
     Conflict("--bundle", "--node", "--node names the node that is read live: leave it out, a bundle names its nodes"),
     Conflict("--bundle", "--kubeconfig", "a bundle has the objects of its cluster: leave out --kubeconfig"),
     Conflict("--bundle", "--context", "a bundle has the objects of its cluster: leave out --context"),
+    Conflict("--bundle", "--agents", "a bundle has its nodes: leave out --agents"),
     Conflict("--agent", "--bundle", "evidence comes from one of them: leave out --bundle or --agent"),
+    Conflict("--agent", "--agents", "one agent is named, and no other is asked: leave out one of them"),
     Conflict("--agent", "--node", "an agent knows its node's name: leave out --node"),
 )
 """Every pair of options that cannot stand together; docs/cli.md has the same table."""
@@ -114,6 +117,7 @@ _ATTRIBUTES = {
     "--observe": "observe",
     "--probe": "probe",
     "--agent": "agent",
+    "--agents": "agents",
 }
 
 

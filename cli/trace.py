@@ -66,6 +66,11 @@ HELP = """Explain what happens to one flow, or to many.
     metavar="FILE",
     help="The token for an agent over TLS; when left out CALICO_DEBUG_AGENT_TOKEN, then an agent's own.",
 )
+@click.option(
+    "--agents",
+    metavar="NS",
+    help='Live: the namespace of the agents that other nodes are asked through, or "off"; calico-debug when left out.',
+)
 @click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
 @click.option(
     "-o",
@@ -111,6 +116,7 @@ def trace(environment: Environment, /, **given: object) -> int:
         options.agent,
         options.agent_ca,
         options.agent_token_file,
+        options.agents,
     )
     if options.flows is not None:
         from calico_debug.cli.flows import answer_flows

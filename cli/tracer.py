@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from calico_debug.cli.environment import Place, Question
+from calico_debug.cli.environment import OFF, Place, Question
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.engine import Engine
 from calico_debug.explain.settled import explain_settled
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from calico_debug.model.explanation import Advice, FlowExplanation
     from calico_debug.model.flow import Flow
     from calico_debug.model.observation import Wanted
+    from calico_debug.state.cluster import ClusterState
     from calico_debug.state.resolve import Resolver
 
 
 class EvidenceTracer:
     """Answers questions from one source of evidence; keep it for many questions, it remembers what it read."""
 
-    def __init__(self, source: EvidenceSource, namespace: str | None = None) -> None:
-        """``namespace`` is that of names without one."""
-        self._engine = Engine(source)
+    def __init__(
+        self, source: EvidenceSource, namespace: str | None = None, cluster: ClusterState | None = None
+    ) -> None:
+        """``namespace`` is that of names without one, ``cluster`` what was read of the cluster already."""
+        self._engine = Engine(source, cluster)
         self._advisor: Advisor | None = None
         self._namespace = namespace
 
@@ -42,10 +45,14 @@ class EvidenceTracer:
                 via=question.via,
             )
 
-        self._engine, flow, explanation = explain_settled(self._engine, resolve)
+        flow, explanation = self._explain(resolve)
         if question.wanted is None:
             return explanation
         return replace(explanation, advice=self._advice(flow, explanation, question.wanted))
+
+    def _explain(self, resolve: Callable[[Resolver], Flow]) -> tuple[Flow, FlowExplanation]:
+        self._engine, flow, explanation = explain_settled(self._engine, resolve)
+        return flow, explanation
 
     def _advice(self, flow: Flow, explanation: FlowExplanation, wanted: str) -> tuple[Advice, ...]:
         from calico_debug.advice.words import Advisor
@@ -68,8 +75,18 @@ class EvidenceTracer:
 
 
 def open_tracer(place: Place, platform: str) -> EvidenceTracer:
-    """A tracer for a bundle or, without one, for this node and its cluster. Raises `CalicoDebugError`."""
-    return EvidenceTracer(*open_place(place, platform))
+    """A tracer for a bundle or, without one, for this node, its cluster and the agents there.
+
+    Raises `CalicoDebugError`.
+    """
+    cluster = find_cluster(place)
+    if cluster is not None and place.agent is None and place.agents != OFF:
+        from calico_debug.agent.cluster import LiveCluster
+        from calico_debug.cli.reaching_tracer import open_reaching
+
+        if isinstance(cluster, LiveCluster):
+            return open_reaching(place, platform, cluster)
+    return EvidenceTracer(_open(place, platform, cluster), _namespace(place, cluster))
 
 
 def open_place(place: Place, platform: str) -> tuple[EvidenceSource, str | None]:
@@ -78,8 +95,11 @@ def open_place(place: Place, platform: str) -> tuple[EvidenceSource, str | None]
     Raises `CalicoDebugError`.
     """
     cluster = find_cluster(place)
-    namespace = place.namespace or (cluster.namespace if cluster is not None else "")
-    return _open(place, platform, cluster), namespace or None
+    return _open(place, platform, cluster), _namespace(place, cluster)
+
+
+def _namespace(place: Place, cluster: ClusterReader | None) -> str | None:
+    return place.namespace or (cluster.namespace if cluster is not None else "") or None
 
 
 def open_source(place: Place, platform: str) -> EvidenceSource:

@@ -76,6 +76,14 @@ class Recorded(Protocol):
         """Whether addresses in it stand for others, so that no digest of them is what the kernel computed."""
 
 
+@runtime_checkable
+class Reaching(Protocol):
+    """What an `EvidenceSource` that asks other machines also tells."""
+
+    def absence(self, node: str) -> str:
+        """Why there is no evidence of a node, and what to do; "" when nobody tried to get any."""
+
+
 class EvidenceSource(Protocol):
     """A bundle, or what can be reached live."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from calico_debug.evidence.source import Reaching
 from calico_debug.explain.alternatives import MAX_ALTERNATIVES, Told, combine, disagreement, outlived
 from calico_debug.explain.attribution import Attributor
 from calico_debug.explain.dataplane import Dataplanes
@@ -45,22 +46,31 @@ if TYPE_CHECKING:
 class Engine:
     """Explains flows from one source of evidence. Everything read or compiled is kept for the next flow."""
 
-    def __init__(self, source: EvidenceSource, cluster: ClusterState | None = None) -> None:
-        """Nothing is read before a flow needs it. ``cluster`` is what is known of the source's cluster already."""
+    def __init__(
+        self,
+        source: EvidenceSource,
+        cluster: ClusterState | None = None,
+        states: Mapping[str, NodeState] | None = None,
+    ) -> None:
+        """Nothing is read before a flow needs it. ``cluster`` is what is known of the source's cluster already,
+        ``states`` what is known of nodes, which are then all the nodes there are.
+        """
         self.source = source
         self.cluster = load_cluster(source) if cluster is None else cluster
-        self.states: Mapping[str, NodeState] = {name: NodeState(source.node(name)) for name in source.nodes()}
+        if states is None:
+            states = {name: NodeState(source.node(name)) for name in source.nodes()}
+        self.states: Mapping[str, NodeState] = states
         self.resolver = Resolver(self.cluster, self.states)
         self._walkers = {name: NodeWalker(state) for name, state in self.states.items()}
         self._attributor = Attributor(self.cluster)
         self._dataplanes = Dataplanes(source)
-        self._wiring = Wiring(self._walkers, self._role)
+        self._wiring = Wiring(self._walkers, self._role, self._absence_at)
         self._traveller = Traveller(self._walkers, self._wiring, self._go_on, self._dataplanes.admit)
         self._names: dict[tuple[int, int], str] = {}
 
     def anew(self) -> Engine:
         """One that has read nothing yet of the nodes, and knows the cluster already."""
-        return Engine(self.source, self.cluster)
+        return Engine(self.source, self.cluster, {name: NodeState(self.source.node(name)) for name in self.states})
 
     @property
     def rules_changed(self) -> bool:
@@ -147,7 +157,8 @@ class Engine:
             return beyond
         via = flow.via or self._entrance(flow, family, notes)
         if via not in self._walkers:
-            raise Undecided(f"the flow arrives through {via}, and there is no evidence of that node")
+            why = self._absence(via)
+            raise Undecided(f"the flow arrives through {via}, and there is no evidence of that node{why}")
         return Place(via, self._wiring.arrival_interface(via, family, address))
 
     def _gap(self, flow: Flow) -> str:
@@ -159,7 +170,8 @@ class Engine:
             return ""
         what = f"pod {'/'.join(source.pod)}" if source.pod else f"node {source.node}"
         where = f"node {source.node}" if source.node else "its node"
-        return f"{what} ({source.address}) is not found in the evidence: it needs that of {where}"
+        why = self._absence(source.node or "")
+        return f"{what} ({source.address}) is not found in the evidence: it needs that of {where}{why}"
 
     def _beyond(self, flow: Flow, family: int) -> Place | None:
         """Where the flow comes in at the destination's node when its own node is missing.
@@ -359,6 +371,17 @@ class Engine:
             if not self._names[key] and (service := self.cluster.service_by_address(known)) is not None:
                 self._names[key] = f"service {service[0].namespace}/{service[0].name}"
         return self._names[key]
+
+    def _absence(self, node: str) -> str:
+        """Why a node is missing, in parentheses; "" when nobody knows."""
+        why = self.source.absence(node) if node and isinstance(self.source, Reaching) else ""
+        return f" ({why})" if why else ""
+
+    def _absence_at(self, family: int, address: int) -> str:
+        known = address_from_int(family, address)
+        owner = self.cluster.pod_by_address(known)
+        node = self.cluster.node_by_address(known)
+        return self._absence(owner.node if owner else node.name if node else "")
 
     def _role(self, family: int, address: int) -> str:
         known = address_from_int(family, address)

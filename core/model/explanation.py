@@ -86,6 +86,8 @@ FINDINGS: Mapping[str, str] = {
     "rules-changed": "the rules of a node changed while they were read or recorded",
     "settled-by-packets": "the prediction is open, and packets of the flow settle it",
     "two-iptables-backends": "iptables-nft and iptables-legacy both hold rules",
+    "node-not-read": "the evidence of a node of the flow could not be had from its agent, with why and what to do",
+    "agent-version": "the agent of another node is of another version than the command",
     "witness-dissents": "counters or packets contradict the prediction, with the likely reason",
     "witnesses-agree": "the prediction and what was counted or observed say the same",
 }

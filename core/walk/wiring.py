@@ -61,14 +61,18 @@ Next = Attached | Arriving | Absent | Outside
 Role = Callable[[int, int], str]
 """What the cluster's objects say of (family, address): "pod NS/NAME", "node NAME", "outside", or "" for unknown."""
 
+Absence = Callable[[int, int], str]
+"""Why there is no evidence of the node that has (family, address), as " (WHY)"; "" when nobody knows."""
+
 
 class Wiring:
     """Finds the place of an address and the next stop of a packet. Answers are kept."""
 
-    def __init__(self, walkers: Mapping[str, NodeWalker], role: Role) -> None:
-        """``walkers`` are the nodes that evidence covers; ``role`` tells about the others."""
+    def __init__(self, walkers: Mapping[str, NodeWalker], role: Role, absence: Absence = lambda *_: "") -> None:
+        """``walkers`` are the nodes that evidence covers; ``role`` and ``absence`` tell about the others."""
         self._walkers = walkers
         self._role = role
+        self._absence = absence
         self._owners: dict[tuple[int, int], str | None] = {}
         self._places: dict[tuple[int, int], Place | None] = {}
 
@@ -121,10 +125,12 @@ class Wiring:
             return Attached(place)
         for address in dict.fromkeys((hop, destination)):
             role = self._role(family, address)
+            why = self._absence(family, address)
             if role.startswith("node "):
-                return Absent(f"{role} at {address_from_int(family, address)}, of which there is no evidence")
+                return Absent(f"{role} at {address_from_int(family, address)}, of which there is no evidence{why}")
             if role.startswith("pod "):
-                return Absent(f"{role} at {address_from_int(family, address)}: no evidence of the node it is on")
+                where = address_from_int(family, address)
+                return Absent(f"{role} at {where}: no evidence of the node it is on{why}")
         if self._role(family, destination) == "outside":
             return Outside(f"out of the cluster through {interface} of {node}")
         return Absent(

@@ -1,0 +1,216 @@
+"""Evidence of a flow's nodes, wherever they are: this one's kernel, the others through their agents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from calico_debug.agent.peers import Peer, find_peers
+from calico_debug.agent.publication import PublishedAgent, published
+from calico_debug.cli.agent_client import AgentClient, Token, Trust
+from calico_debug.cli.agent_source import AgentSource
+from calico_debug.cli.transports import PodConnection, TlsConnection
+from calico_debug.errors import EvidenceError, MissingEvidence, UsageError
+from calico_debug.explain.reach import node_not_read, version_finding
+
+if TYPE_CHECKING:
+    from calico_debug.agent.cluster import ClusterReader, LiveCluster
+    from calico_debug.evidence.source import EvidenceSource, NodeEvidence
+    from calico_debug.model.explanation import Finding
+
+MOST_NODES = 16
+"""Nodes of one flow that are asked: a service may have backends on every node of a cluster."""
+REMEDY = "look at that pod and its log, or run on that node"
+
+
+class PeerSource(AgentSource):
+    """The agent of one node. After its first failure it is asked no more: everything fails the same way at once."""
+
+    def __init__(self, node: str, agent: AgentClient) -> None:
+        """Nothing is asked yet."""
+        super().__init__(agent)
+        self._node = node
+        self.failure: EvidenceError | None = None
+
+    def begin(self) -> NodeEvidence:
+        """The node. Raises `EvidenceError` when the agent cannot be asked, or is that of another node."""
+        try:
+            return self.node(self._node)
+        except MissingEvidence as error:
+            raise EvidenceError(f"{self.origin} is that of another node ({error}): check its NODENAME") from None
+
+    def json(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """See `AgentSource`."""
+        with self._remembered():
+            return super().json(path, body)
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """See `AgentSource`."""
+        with self._remembered():
+            return super().ask(path, body)
+
+    @contextmanager
+    def _remembered(self) -> Iterator[None]:
+        if self.failure is not None:
+            raise self.failure
+        try:
+            yield
+        except (MissingEvidence, UsageError):
+            raise
+        except EvidenceError as error:
+            self.failure = error
+            raise
+
+
+class Agents(Protocol):
+    """Finds the agents of other nodes."""
+
+    def agent(self, node: str) -> PeerSource:
+        """The agent of a node, not asked anything yet. Raises `EvidenceError` saying why there is none."""
+
+
+class PodAgents:
+    """The agents' pods, reached through the API server with the user's own rights; implements `Agents`."""
+
+    def __init__(self, cluster: LiveCluster, namespace: str) -> None:
+        """``namespace`` is that of the agents. Nothing is asked yet."""
+        self._cluster = cluster
+        self._namespace = namespace
+
+    def agent(self, node: str) -> PeerSource:
+        """See `Agents`."""
+        peer = self._peers.get(node)
+        if peer is None:
+            raise EvidenceError(
+                f"namespace {self._namespace} has no agent on {node}: install daemonset/ there, name the agents' "
+                "namespace with --agents, or run on that node"
+            )
+        words = f"{peer.namespace}/{peer.pod} on {node}"
+        if peer.problem:
+            raise EvidenceError(f"agent {words} cannot be asked, {peer.problem}: {REMEDY}")
+        connection = PodConnection(self._cluster.server, peer)
+        return PeerSource(node, AgentClient(words, connection=connection, remedy=REMEDY))
+
+    @cached_property
+    def _peers(self) -> Mapping[str, Peer]:
+        return find_peers(self._cluster.server, self._namespace)
+
+
+class PublishedAgents:
+    """The agents as they say where they are, reached over TLS with the token of this pod; implements `Agents`."""
+
+    def __init__(self, cluster: LiveCluster, namespace: str, token: Token | None) -> None:
+        """``namespace`` is that of the agents. Nothing is asked yet."""
+        self._cluster = cluster
+        self._namespace = namespace
+        self._token = token
+
+    def agent(self, node: str) -> PeerSource:
+        """See `Agents`."""
+        found = self._published.get(node)
+        if found is None:
+            raise EvidenceError(
+                f"no agent on {node} has said in namespace {self._namespace} where it is: look at its pod and its log, "
+                "or run on that node"
+            )
+        connection = TlsConnection(found.url, Trust(pem=found.certificate))
+        return PeerSource(node, AgentClient(found.url, token=self._token, connection=connection, remedy=REMEDY))
+
+    @cached_property
+    def _published(self) -> Mapping[str, PublishedAgent]:
+        return published(self._cluster.server, self._namespace)
+
+
+class Reach:
+    """A cluster's objects and those of its nodes that were asked for; implements `EvidenceSource` and `Reaching`."""
+
+    def __init__(self, local: EvidenceSource | None, cluster: ClusterReader, agents: Agents) -> None:
+        """``local`` is this node's evidence, where this is one. Nobody is asked before `open`."""
+        self._local = local
+        self._cluster = cluster
+        self._agents = agents
+        self._nodes: dict[str, NodeEvidence] = {}
+        self._peers: dict[str, PeerSource] = {}
+        self._absent: dict[str, str] = {}
+        self._stranger = ""
+        if local is not None:
+            self._nodes.update((name, local.node(name)) for name in local.nodes())
+
+    @property
+    def origin(self) -> str:
+        """See `EvidenceSource`."""
+        return self._cluster.origin if self._local is None else self._local.origin
+
+    @property
+    def here(self) -> Sequence[str]:
+        """The node that this command runs on, if it is one."""
+        return () if self._local is None else tuple(self._local.nodes())
+
+    def leave(self) -> None:
+        """Take this machine for no node of the cluster."""
+        (self._stranger,) = self.here
+        self._local = None
+        self._nodes.clear()
+
+    def nodes(self) -> Sequence[str]:
+        """See `EvidenceSource`: those that were opened."""
+        return tuple(self._nodes)
+
+    def node(self, name: str) -> NodeEvidence:
+        """See `EvidenceSource`."""
+        if name not in self._nodes:
+            raise MissingEvidence(f"there is no evidence of node {name}: {self.absence(name) or 'run there'}")
+        return self._nodes[name]
+
+    def cluster_files(self) -> Sequence[str]:
+        """See `EvidenceSource`."""
+        return self._cluster.files()
+
+    def read_cluster(self, file: str) -> bytes:
+        """See `EvidenceSource`."""
+        return self._cluster.read(file)
+
+    def absence(self, node: str) -> str:
+        """See `Reaching`."""
+        return self._absent.get(node, "")
+
+    # --------------------------------------------------------------------------------------------------------- peers
+
+    def open(self, names: Sequence[str]) -> Sequence[str]:
+        """Those of ``names`` whose evidence can be read; of the others `absence` says why not."""
+        for name in names[:MOST_NODES]:
+            if name not in self._nodes and name not in self._absent:
+                self._connect(name)
+        for name in names[MOST_NODES:]:
+            self._absent.setdefault(name, f"no more than {MOST_NODES} nodes of a flow are asked")
+        return tuple(name for name in names[:MOST_NODES] if name in self._nodes)
+
+    def drop_failed(self) -> bool:
+        """Give up nodes whose agent failed since they were opened; whether there were any."""
+        failed = [name for name in self._nodes if name in self._peers and self._peers[name].failure is not None]
+        for name in failed:
+            self._absent[name] = str(self._peers.pop(name).failure)
+            del self._nodes[name]
+        return bool(failed)
+
+    def peer(self, name: str) -> PeerSource | None:
+        """The agent through which a node is read; None for this node."""
+        return self._peers.get(name)
+
+    def findings(self, names: Sequence[str]) -> list[Finding]:
+        """What is to be known of the agents of nodes: those that did not answer, and those of another version."""
+        found = [node_not_read(name, self._absent[name]) for name in names if name in self._absent]
+        versions = [version_finding(name, self._peers[name].version) for name in names if name in self._peers]
+        return [*found, *(finding for finding in versions if finding is not None)]
+
+    def _connect(self, name: str) -> None:
+        try:
+            agent = self._agents.agent(name)
+            self._nodes[name] = agent.begin()
+        except EvidenceError as error:
+            hint = f"; if this machine, {self._stranger}, is that node, say --node {name}" if self._stranger else ""
+            self._absent[name] = f"{error}{hint}"
+        else:
+            self._peers[name] = agent

@@ -1,0 +1,108 @@
+"""From a question to its explanation where the flow's nodes are several machines."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from calico_debug.agent.peers import agents_namespace
+from calico_debug.cli.agent_client import find_token
+from calico_debug.cli.reach import MOST_NODES, Agents, PodAgents, PublishedAgents, Reach
+from calico_debug.cli.tracer import EvidenceTracer
+from calico_debug.errors import EvidenceError
+from calico_debug.explain.engine import Engine
+from calico_debug.state.cluster import load_cluster
+from calico_debug.state.flow_nodes import flow_nodes
+from calico_debug.state.node import NodeState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from calico_debug.agent.cluster import LiveCluster
+    from calico_debug.cli.environment import Place
+    from calico_debug.evidence.source import EvidenceSource
+    from calico_debug.model.explanation import FlowExplanation
+    from calico_debug.model.flow import Flow
+
+LINUX = "linux"
+MOST_ENGINES = 8
+"""Sets of nodes whose compiled rules are kept, of many flows."""
+
+
+class ReachingTracer(EvidenceTracer):
+    """Asks the agents of those nodes alone that a flow touches. A node whose agent fails is left out, and said."""
+
+    def __init__(self, source: Reach, namespace: str | None = None, *, certain: bool = False) -> None:
+        """``namespace`` is that of names without one.
+
+        A machine that is none of the nodes that the cluster knows is left out, unless it is ``certain`` to be one.
+        """
+        cluster = load_cluster(source)
+        known = {node.name for node in cluster.nodes} if source.here and not certain else set()
+        if known.isdisjoint(source.here) and known:
+            source.leave()
+        super().__init__(source, namespace, cluster)
+        self._reach = source
+        self._states: dict[str, NodeState] = dict(self._engine.states)
+        self._engines: OrderedDict[tuple[str, ...], Engine] = OrderedDict()
+
+    def _explain(self, flow: Flow) -> FlowExplanation:
+        wanted = self._nodes_of(flow)
+        for _ in range(MOST_NODES + 1):
+            self._engine = self._engine_over(self._reach.open(wanted))
+            try:
+                explanation = self._engine.explain(flow)
+            except EvidenceError:
+                if not self._reach.drop_failed():
+                    raise
+                continue
+            if not self._reach.drop_failed():
+                break
+        findings = (*explanation.findings, *self._reach.findings(wanted))
+        return replace(explanation, findings=tuple(dict.fromkeys(findings)))
+
+    def _nodes_of(self, flow: Flow) -> Sequence[str]:
+        """What the cluster's objects say; where they know neither end, this node has to do."""
+        return flow_nodes(flow, self._engine.cluster) or self._reach.here
+
+    def _engine_over(self, names: Sequence[str]) -> Engine:
+        """An engine over these nodes. What was read of a node, and of the cluster, is shared by all engines."""
+        key = tuple(names)
+        for gone in self._states.keys() - set(self._reach.nodes()):
+            del self._states[gone]
+            self._engines.clear()
+        if key not in self._engines:
+            for name in names:
+                if name not in self._states:
+                    self._states[name] = NodeState(self._reach.node(name))
+            states = {name: self._states[name] for name in names}
+            self._engines[key] = Engine(self._reach, self._engine.cluster, states)
+            if len(self._engines) > MOST_ENGINES:
+                self._engines.popitem(last=False)
+        self._engines.move_to_end(key)
+        return self._engines[key]
+
+
+def open_reaching(place: Place, platform: str, cluster: LiveCluster) -> ReachingTracer:
+    """A tracer over this node, if it is one of the cluster's, and the agents of the others.
+
+    Raises `CalicoDebugError`.
+    """
+    namespace = agents_namespace(place.agents, os.environ)
+    agents: Agents = PodAgents(cluster, namespace)
+    if cluster.of_pod:
+        agents = PublishedAgents(cluster, namespace, find_token(place.agent_token_file, os.environ))
+    reach = Reach(_this_node(place, platform, cluster), cluster, agents)
+    return ReachingTracer(reach, place.namespace or cluster.namespace or None, certain=place.node is not None)
+
+
+def _this_node(place: Place, platform: str, cluster: LiveCluster) -> EvidenceSource | None:
+    if platform != LINUX:
+        return None
+    try:
+        from calico_debug.agent.evidence import LiveSource
+    except ImportError:
+        return None  # installed without what reading a node takes
+    return LiveSource(place.node or "", cluster)
