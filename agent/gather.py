@@ -1,4 +1,4 @@
-"""The second and third witness on this node: counters, traced packets and probes, all at once."""
+"""The second and third witness: counters, traced packets and probes on every node of a flow, at the same time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from calico_debug.agent.observe import Observer
-from calico_debug.agent.packets.witness import PacketWitness
-from calico_debug.agent.probe import probe
+from calico_debug.agent.probe import LONGEST as PROBE_SECONDS
 from calico_debug.agent.watch import Watch
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.counted import places
 from calico_debug.explain.observed import flow_tuples
+from calico_debug.explain.packet_story import flow_ends
 from calico_debug.explain.witnesses import Gathered
-from calico_debug.model.observation import ProbeReport
+from calico_debug.model.explanation import Witness
+from calico_debug.model.observation import Observation, ProbeReport
 from calico_debug.state.combined import IPTABLES_LEGACY, IPTABLES_NFT, CombinedRuleset
 from calico_debug.state.dataplane import EBPF, IPTABLES
 from calico_debug.state.node import NodeState
@@ -24,55 +24,137 @@ from calico_debug.state.ruleset import KernelRuleset
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from calico_debug.agent.instruments import Instruments, Observing
     from calico_debug.evidence.source import NetlinkDump, NodeEvidence
     from calico_debug.explain.observed import Namer
     from calico_debug.model.explanation import FlowExplanation
-    from calico_debug.model.observation import FlowTuple, Observation, TracedPacket, Wanted, Watched
+    from calico_debug.model.observation import TracedPacket, Wanted
 
 
-def gather(node: NodeEvidence, explanation: FlowExplanation, wanted: Wanted, name: Namer) -> Gathered:
-    """Do what is wanted, and give what was seen. Raises `EvidenceError`.
+class Post:
+    """One node of the flow while witnesses are gathered: `begin`, perhaps `probe`, then `finish`. Closed at the end.
 
-    Counters are read before anything else begins and after everything has ended. Whatever ends this early, nothing of
-    it stays on the node.
+    What fails on this node is told by what `finish` gives, and keeps no other node from being asked.
     """
-    state = NodeState(node)
-    interfaces = {index: link.name for index, link in state.interfaces_by_index.items()}
-    flows = flow_tuples(explanation, node.name)
-    refusal = _no_trace(state, explanation) if wanted.observe is not None else ""
-    watched: Watched | None = None
-    observation: Observation | None = None
-    report: ProbeReport | None = None
-    with ExitStack() as stack:
-        watch = None
+
+    def __init__(
+        self, node: NodeEvidence, explanation: FlowExplanation, wanted: Wanted, name: Namer, instruments: Instruments
+    ) -> None:
+        """``name`` names the node's rules. Nothing is touched yet."""
+        self._node = node
+        self._explanation = explanation
+        self._wanted = wanted
+        self._name = name
+        self._instruments = instruments
+        self._state = NodeState(node)
+        self._flows = flow_tuples(explanation, node.name)
+        self._watch: Watch | None = None
+        self._observing: Observing | None = None
+        self._refusal = ""
+        self._begun = 0.0
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self._node.name
+
+    @property
+    def is_source(self) -> bool:
+        """Whether the flow starts on this node."""
+        return self._explanation.source.node == self._node.name
+
+    def begin(self) -> None:
+        """Read the counters, then begin to observe; packets are seen from its return on. Raises `EvidenceError`."""
+        wanted = self._wanted
         if wanted.watch is not None or wanted.probe:
-            watch = Watch(node, places(explanation, node.name), _program_interfaces(state, explanation))
-        begun = time.monotonic()
-        observer = None
-        packets: PacketWitness | None = None
-        if wanted.observe is not None and not refusal:
-            observer = stack.enter_context(Observer(flows))
-        elif wanted.observe is not None:
-            try:
-                packets = stack.enter_context(PacketWitness(state, explanation, wanted.observe))
-            except EvidenceError as error:
-                refusal = f"{refusal}; nor can packets be watched at the interfaces: {error}"
-        if wanted.probe:
-            report = _probe(explanation, node, flows[0])
-        if observer is not None and wanted.observe is not None:
-            observer.watch(wanted.observe - (time.monotonic() - begun))
-            observation = observer.finish()
-            observer.close()
-        seen = packets.finish() if packets is not None else None
+            interfaces = _program_interfaces(self._state, self._explanation)
+            self._watch = Watch(self._node, places(self._explanation, self._node.name), interfaces)
+        self._begun = time.monotonic()
+        if wanted.observe is not None:
+            self._observe(wanted.observe + (PROBE_SECONDS if wanted.probe else 0.0))
+
+    def _observe(self, seconds: float) -> None:
+        self._refusal = _no_trace(self._state, self._explanation)
+        if not self._refusal:
+            self._observing = self._instruments.trace_rules(self._flows, seconds)
+            return
+        try:
+            self._observing = self._instruments.watch_packets(self._state, flow_ends(self._explanation), seconds)
+            self._refusal = ""
+        except EvidenceError as error:
+            self._refusal = f"{self._refusal}; nor can packets be watched at the interfaces: {error}"
+
+    def probe(self) -> ProbeReport:
+        """Send probes, if the flow starts on this node and no connection of anybody's is in the way."""
+        source = self._explanation.source
+        words = f"{source.interface} of {self._node.name}" if source.interface else self._node.name
+        error = ""
+        if not self.is_source:
+            place = f"on {source.node}" if source.node else "outside of the cluster, or on a node that is not known"
+            error = f"the flow starts {place}: run there, or send a packet by hand and use --observe"
+        elif self._explanation.new_connection is not None:
+            error = "the connection exists, and a probe would break it: leave out the source port"
+        if error:
+            return ProbeReport(0, words, self._flows[0], error=error)
+        return self._instruments.probe(self._flows[0], source.interface, words)
+
+    def finish(self, report: ProbeReport | None, *, probed_here: bool) -> Gathered:
+        """Wait until what is wanted has passed, and give what was seen. Raises `EvidenceError`."""
+        wanted = self._wanted
+        seen: Observation | Witness | None = None
+        if self._observing is not None and wanted.observe is not None:
+            seen = self._observing.finish(max(0.0, wanted.observe - (time.monotonic() - self._begun)))
         if wanted.watch is not None:
-            time.sleep(max(0.0, wanted.watch - (time.monotonic() - begun)))
-        if watch is not None:
-            watched = watch.finish()
-    if observation is not None:
-        observation = replace(observation, packets=_as_evidence(state, node.nftables, observation.packets))
-    if seen is not None:
-        refusal = ""
-    return Gathered(node.name, interfaces, name, watched, observation, report, refusal, seen)
+            time.sleep(max(0.0, wanted.watch - (time.monotonic() - self._begun)))
+        watched = self._watch.finish() if self._watch is not None else None
+        observation = seen if isinstance(seen, Observation) else None
+        if observation is not None:
+            packets = _as_evidence(self._state, self._node.nftables, observation.packets)
+            observation = replace(observation, packets=packets)
+        return Gathered(
+            self._node.name,
+            {index: link.name for index, link in self._state.interfaces_by_index.items()},
+            self._name,
+            watched,
+            observation,
+            report,
+            self._refusal,
+            seen if isinstance(seen, Witness) else None,
+            probed_here,
+        )
+
+    def close(self) -> None:
+        """Let everything go."""
+        if self._observing is not None:
+            self._observing.close()
+
+
+def gather(posts: Sequence[Post], wanted: Wanted) -> tuple[list[Gathered], dict[str, str]]:
+    """Do what is wanted on every node at the same time: what was seen, and of nodes where that failed, why.
+
+    Counters are read before anything else begins and after everything has ended, and every node observes before a probe
+    leaves. Whatever ends this early, nothing of it stays on a node.
+    """
+    failed: dict[str, str] = {}
+    gathered: list[Gathered] = []
+    with ExitStack() as stack:
+        begun: list[Post] = []
+        for post in posts:
+            stack.callback(post.close)
+            try:
+                post.begin()
+            except EvidenceError as error:
+                failed[post.name] = str(error)
+            else:
+                begun.append(post)
+        prober = next((post for post in begun if post.is_source), begun[0] if begun else None)
+        report = prober.probe() if wanted.probe and prober is not None else None
+        for post in begun:
+            try:
+                gathered.append(post.finish(report, probed_here=post is prober))
+            except EvidenceError as error:
+                failed[post.name] = str(error)
+    return gathered, failed
 
 
 def _program_interfaces(state: NodeState, explanation: FlowExplanation) -> tuple[str, ...]:
@@ -106,21 +188,6 @@ def _no_trace(state: NodeState, explanation: FlowExplanation) -> str:
             "would outlive a command that is killed: use --probe and --watch, which show the answer and the counters"
         )
     return ""
-
-
-def _probe(explanation: FlowExplanation, node: NodeEvidence, flow: FlowTuple) -> ProbeReport:
-    """Send probes, if the flow starts on this node and no connection of anybody's is in the way."""
-    source = explanation.source
-    error = ""
-    if source.node != node.name:
-        place = f"on {source.node}" if source.node else "outside of the cluster, or on a node that is not known"
-        error = f"the flow starts {place}: run there, or send a packet by hand and use --observe"
-    elif explanation.new_connection is not None:
-        error = "the connection exists, and a probe would break it: leave out the source port"
-    words = f"{source.interface} of {node.name}" if source.interface else node.name
-    if error:
-        return ProbeReport(0, words, flow, error=error)
-    return probe(flow, source.interface, words)
 
 
 def _as_evidence(

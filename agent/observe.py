@@ -99,6 +99,11 @@ class Observer:
                 open_socket.close()
         self._owner = self._listener = None
 
+    @property
+    def full(self) -> bool:
+        """Whether as many packets were seen as are wanted."""
+        return self._full
+
     def watch(self, seconds: float) -> None:
         """Take events for ``seconds``, or until the limit of packets. May be called again to go on."""
         assert self._listener is not None

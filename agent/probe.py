@@ -27,6 +27,8 @@ PROBES = 2
 """Packets at the most: the second when nothing has answered the first."""
 _STARTING = 15.0
 """Seconds more until the process counts as stuck: importing scapy takes one, and much more on a busy node."""
+LONGEST = SECONDS + _STARTING
+"""Seconds that probing takes at the most."""
 
 NO_CACHE = {"XDG_CACHE_HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull}
 """scapy writes what it has read of its tables into the user's cache; here nothing is left on the node."""
@@ -76,7 +78,7 @@ def _ask(flow: FlowTuple, descriptor: int | None) -> dict[str, Any]:
             [sys.executable, "-P", "-B", "-m", "calico_debug.agent.probe_packets"],
             input=json.dumps(request).encode(),
             capture_output=True,
-            timeout=SECONDS + _STARTING,
+            timeout=LONGEST,
             check=False,
             env={**os.environ, **NO_CACHE},
             pass_fds=() if descriptor is None else (descriptor,),

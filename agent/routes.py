@@ -11,6 +11,8 @@ from calico_debug import __version__
 from calico_debug.agent.capture_routes import CaptureHandlers, OpenWatch, capture_routes
 from calico_debug.agent.openapi import describe
 from calico_debug.agent.routing import BYTES, TEXT, Answer, Request, Route, gathered
+from calico_debug.agent.routing import object_schema as _object
+from calico_debug.agent.witnessing import witness_routes
 from calico_debug.errors import CalicoDebugError, MissingEvidence, UsageError
 from calico_debug.evidence import wire
 from calico_debug.evidence.bpf import LiveMaps
@@ -34,15 +36,6 @@ _STRINGS = {"type": "array", "items": {"type": "string"}}
 
 def _number(most: int) -> dict[str, Any]:
     return {"type": "integer", "minimum": 0, "maximum": most}
-
-
-def _object(required: str, **properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": required.split(),
-        "properties": properties,
-    }
 
 
 _WANTED = {"type": "string", "maxLength": 7, "pattern": "^(allowed|denied)$"}
@@ -394,6 +387,7 @@ def routes(work: Work) -> tuple[Route, ...]:
             schema=COUNTERS,
         ),
         *capture_routes(CaptureHandlers(work.captures, work.open_watch)),
+        *witness_routes(work.source),
     )
     do.description = json.dumps(describe(found)).encode()
     return found

@@ -54,6 +54,16 @@ class Answer:
     status: int = 200
 
 
+def object_schema(required: str, **properties: Any) -> dict[str, Any]:
+    """The schema of a JSON object with these members and no others."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": required.split(),
+        "properties": properties,
+    }
+
+
 def gathered(pieces: Iterable[bytes], most: int = 1 << 20) -> Iterable[bytes]:
     """The pieces as one, when they are no more than ``most`` bytes: then the connection can be used again."""
     rest = iter(pieces)
@@ -86,10 +96,10 @@ class Route:
     schema: Mapping[str, Any] | None = None
     body: Mapping[str, Any] | None = None
     query: Mapping[str, Any] | None = None
-    seconds: float | None = None
     light: bool = False
     large: bool = False
     statuses: tuple[int, ...] = field(default=())
+    seconds: float | None = None
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -159,6 +169,9 @@ def _trouble(value: object, schema: Mapping[str, Any]) -> str:
     elif kind == "boolean":
         if not isinstance(value, bool):
             return "is neither true nor false"
+    elif kind == "object":
+        if not isinstance(value, dict):
+            return "is not an object"
     elif kind == "array":
         if not isinstance(value, list) or not schema["minItems"] <= len(value) <= schema["maxItems"]:
             return f"is not a list of {schema['minItems']} to {schema['maxItems']}"

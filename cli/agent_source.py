@@ -17,6 +17,8 @@ from calico_debug.model.bpf_objects import MapInfo, RawEntries
 from calico_debug.model.conntrack import Tuple
 
 if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
     from calico_debug.agent.cluster import ClusterReader
 
 
@@ -66,6 +68,14 @@ class AgentSource:
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         """See `AgentClient.ask`."""
         return self._agent.ask(path, body)
+
+    def opened(self, path: str, body: Mapping[str, Any] | None = None) -> HTTPResponse:
+        """See `AgentClient.opened`."""
+        return self._agent.opened(path, body)
+
+    def close(self) -> None:
+        """See `AgentClient.close`."""
+        self._agent.close()
 
 
 class AgentNode:

@@ -195,9 +195,13 @@ class Reach:
             del self._nodes[name]
         return bool(failed)
 
-    def peer(self, name: str) -> PeerSource | None:
-        """The agent through which a node is read; None for this node."""
-        return self._peers.get(name)
+    def is_remote(self, name: str) -> bool:
+        """Whether a node is read through its agent."""
+        return name in self._peers
+
+    def connect(self, name: str) -> PeerSource:
+        """A connection of its own to the agent of a node. Raises `EvidenceError`."""
+        return self._agents.agent(name)
 
     def findings(self, names: Sequence[str]) -> list[Finding]:
         """What is to be known of the agents of nodes: those that did not answer, and those of another version."""

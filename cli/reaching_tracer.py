@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from calico_debug.agent.peers import agents_namespace
 from calico_debug.cli.agent_client import find_token
 from calico_debug.cli.reach import MOST_NODES, Agents, PodAgents, PublishedAgents, Reach
+from calico_debug.cli.remote_instruments import RemoteInstruments
 from calico_debug.cli.tracer import EvidenceTracer
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.engine import Engine
@@ -21,10 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calico_debug.agent.cluster import LiveCluster
+    from calico_debug.agent.gather import Post
+    from calico_debug.agent.instruments import Instruments
     from calico_debug.cli.environment import Place
     from calico_debug.evidence.source import EvidenceSource
     from calico_debug.model.explanation import FlowExplanation
     from calico_debug.model.flow import Flow
+    from calico_debug.model.observation import Wanted
 
 LINUX = "linux"
 MOST_ENGINES = 8
@@ -62,6 +67,26 @@ class ReachingTracer(EvidenceTracer):
                 break
         findings = (*explanation.findings, *self._reach.findings(wanted))
         return replace(explanation, findings=tuple(dict.fromkeys(findings)))
+
+    def _posts(self, explanation: FlowExplanation, wanted: Wanted) -> Sequence[Post]:
+        """Every node of the flow that can be read: where it starts first. Raises `EvidenceError` when there is none."""
+        from calico_debug.agent.gather import Post
+
+        names = sorted(self._engine.states, key=lambda name: name != explanation.source.node)
+        posts = []
+        for name in names:
+            namer = self._engine.rule_names(name)
+            posts.append(Post(self._reach.node(name), explanation, wanted, namer, self._tools(name)))
+        if not posts:
+            raise EvidenceError("no node of the flow can be read, and nothing can be watched: see the findings without")
+        return posts
+
+    def _tools(self, name: str) -> Instruments:
+        if self._reach.is_remote(name):
+            return RemoteInstruments(name, partial(self._reach.connect, name))
+        from calico_debug.agent.instruments import KernelInstruments
+
+        return KernelInstruments()
 
     def _nodes_of(self, flow: Flow) -> Sequence[str]:
         """What the cluster's objects say; where they know neither end, this node has to do."""

@@ -12,8 +12,11 @@ from calico_debug.explain.engine import Engine
 from calico_debug.explain.settled import explain_settled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from calico_debug.advice.words import Advisor
     from calico_debug.agent.cluster import ClusterReader
+    from calico_debug.agent.gather import Post
     from calico_debug.evidence.source import EvidenceSource
     from calico_debug.model.explanation import Advice, FlowExplanation
     from calico_debug.model.flow import Flow
@@ -63,15 +66,25 @@ class EvidenceTracer:
 
     def witness(self, explanation: FlowExplanation, wanted: Wanted) -> FlowExplanation:
         """The explanation with what counters and packets of the live node say. Raises `EvidenceError`."""
-        from calico_debug.agent.evidence import LiveNode
         from calico_debug.agent.gather import gather
         from calico_debug.explain.witnesses import with_witnesses
+
+        gathered, failed = gather(self._posts(explanation, wanted), wanted)
+        if not gathered:
+            raise EvidenceError(next(iter(failed.values())))
+        return with_witnesses(explanation, gathered, failed)
+
+    def _posts(self, explanation: FlowExplanation, wanted: Wanted) -> Sequence[Post]:
+        """Where to watch. Raises `EvidenceError` when there is nowhere."""
+        from calico_debug.agent.evidence import LiveNode
+        from calico_debug.agent.gather import Post
+        from calico_debug.agent.instruments import KernelInstruments
 
         source = self._engine.source
         node = next((each for name in source.nodes() if isinstance(each := source.node(name), LiveNode)), None)
         if node is None:
             raise EvidenceError(f"{source.origin} has no live node to watch: run on the node, without --bundle")
-        return with_witnesses(explanation, gather(node, explanation, wanted, self._engine.rule_names(node.name)))
+        return [Post(node, explanation, wanted, self._engine.rule_names(node.name), KernelInstruments())]
 
 
 def open_tracer(place: Place, platform: str) -> EvidenceTracer:

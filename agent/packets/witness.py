@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Self
 
 from calico_debug.agent.clock import now
 from calico_debug.agent.packets.observer import Limits, PacketObserver
-from calico_debug.explain.packet_story import Places, Story, flow_ends
+from calico_debug.explain.packet_story import Places, Story
 from calico_debug.state.workloads import workload_prefixes
 
 if TYPE_CHECKING:
-    from calico_debug.model.explanation import FlowExplanation, Witness
-    from calico_debug.model.packet_event import PacketEvent
+    from collections.abc import Sequence
+
+    from calico_debug.model.explanation import Witness
+    from calico_debug.model.packet_event import Ends, PacketEvent
     from calico_debug.state.node import NodeState
 
 MOST_PACKETS = 200
@@ -22,11 +24,11 @@ MOST_PACKETS = 200
 class PacketWitness:
     """A context manager: from its start packets of the flow are watched on this node."""
 
-    def __init__(self, state: NodeState, explanation: FlowExplanation, seconds: float) -> None:
-        """``seconds`` to watch. Nothing is touched yet."""
+    def __init__(self, state: NodeState, flows: Sequence[Ends], seconds: float) -> None:
+        """``flows`` are the flow's ends before and behind translation, ``seconds`` to watch. Nothing is touched yet."""
         self._node = state.name
         limits = Limits(seconds=seconds, packets=MOST_PACKETS)
-        self._observer = PacketObserver(flow_ends(explanation), limits, prefixes=workload_prefixes(state))
+        self._observer = PacketObserver(flows, limits, prefixes=workload_prefixes(state))
         self._begun = 0.0
 
     def __enter__(self) -> Self:
@@ -39,13 +41,20 @@ class PacketWitness:
         """Let everything go."""
         self._observer.close()
 
-    def finish(self) -> Witness:
-        """Watch for what is left of the seconds, and say what was observed. Raises `EvidenceError`."""
+    def stop(self) -> None:
+        """Let `finish` return soon; may be called from another thread."""
+        self._observer.stop()
+
+    def finish(self, seconds: float | None = None) -> Witness:
+        """Watch for ``seconds`` more, or for what is left, and say what was observed. Raises `EvidenceError`."""
         namespaces = self._observer.namespaces
         assert namespaces is not None
         pods = {inode: f"the pod behind {name}" for name, inode in namespaces.behind.items()}
         story = Story(Places(self._node, namespaces.home, pods, namespaces.behind))
-        events: list[PacketEvent] = list(self._observer.events(time.monotonic() - self._begun))
+        passed = time.monotonic() - self._begun
+        if seconds is not None:
+            passed = max(passed, self._observer.limits.seconds - seconds)
+        events: list[PacketEvent] = list(self._observer.events(passed))
         for event in (*events, *self._observer.finish()):
             story.add(event)
         return story.witness(now(), self._observer.losses.lost)

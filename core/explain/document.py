@@ -127,12 +127,13 @@ _NEW_CONNECTION = (
     DocumentField("verdict", "verdict", always=True),
     DocumentField("decision", "decision", convert=partial(_object, _DECISION)),
 )
-_WITNESS = (
+_ONE_WITNESS = (
     DocumentField("verdict", "verdict", always=True),
     DocumentField("at", "at", always=True),
     DocumentField("node", "node", always=True),
     DocumentField("detail", "detail", always=True),
 )
+_WITNESS = (*_ONE_WITNESS, DocumentField("nodes", "nodes", convert=partial(_list, _ONE_WITNESS)))
 _FINDING = (
     DocumentField("code", "code", always=True),
     DocumentField("severity", "severity", always=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from calico_debug.explain.counted import counted
@@ -10,7 +11,7 @@ from calico_debug.explain.observed import Observed, asked, opens
 from calico_debug.model.explanation import Finding, Witness
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from calico_debug.explain.observed import Namer
     from calico_debug.model.explanation import FlowExplanation
@@ -25,6 +26,7 @@ class Gathered:
 
     ``interfaces`` names the node's interfaces by index, ``name`` a rule that a packet met. ``not_observed`` says why
     packets could not be traced although that was asked for. ``packets`` is what tracepoints showed instead of rules.
+    ``probed_here`` tells that the probes left from this node, and not from another that was asked at the same time.
     """
 
     node: str
@@ -35,35 +37,72 @@ class Gathered:
     probe: ProbeReport | None = None
     not_observed: str = ""
     packets: Witness | None = None
+    probed_here: bool = True
 
 
-def with_witnesses(explanation: FlowExplanation, gathered: Gathered) -> FlowExplanation:
+def with_witnesses(
+    explanation: FlowExplanation, gathered: Sequence[Gathered], failed: Mapping[str, str] = MappingProxyType({})
+) -> FlowExplanation:
     """The explanation with the witnesses ``counted`` and ``observed`` and what follows from all three.
 
-    The verdict stays the predicted one: a dissent is a finding.
+    ``gathered`` are the nodes in the flow's order; ``failed`` says of others why nothing could be gathered there. The
+    verdict stays the predicted one: a dissent is a finding.
     """
     witnesses = dict(explanation.witnesses)
     findings = list(explanation.findings)
-    observation, probe = gathered.observation, gathered.probe
-    if gathered.watched is not None:
-        witnesses["counted"], found = counted(explanation, gathered.node, gathered.watched, observation, probe)
-        findings.extend(found)
-    if gathered.not_observed:
-        findings.append(Finding("not-observed", "warning", gathered.not_observed))
-    if probe is not None and probe.error:
-        findings.append(Finding("not-probed", "warning", f"no probe packet was sent: {probe.error}"))
-    told: Witness | None = None
-    if observation is not None or (probe is not None and not probe.error):
-        interfaces = dict(gathered.interfaces)
-        told = Observed(explanation, gathered.node, interfaces, gathered.name, observation, probe).witness()
-    observed = _joined(gathered.packets, told)
-    if observed is not None:
-        witnesses["observed"] = observed
-        findings.extend(_gaps(observation, gathered.node))
-        findings.extend(_dissent(explanation, witnesses["observed"], gathered))
-        findings.extend(_unconfirmed(explanation, witnesses["observed"]))
+    counts: list[Witness] = []
+    seen: list[Witness] = []
+    for one in gathered:
+        if one.watched is not None:
+            count, found = counted(explanation, one.node, one.watched, one.observation, one.probe)
+            counts.append(count)
+            findings.extend(found)
+        findings.extend(_not_gathered(one))
+        observed = _joined(one.packets, _told(explanation, one))
+        if observed is not None:
+            seen.append(observed)
+            findings.extend(_gaps(one.observation, one.node))
+    findings.extend(Finding("not-observed", "warning", f"{node}: {why}") for node, why in failed.items())
+    deciding = explanation.decision.node if explanation.decision is not None else ""
+    if counts:
+        witnesses["counted"] = together(counts, deciding)
+    if seen:
+        observed = witnesses["observed"] = together(seen, deciding)
+        there = next((one for one in gathered if one.node == observed.node), gathered[0])
+        findings.extend(_dissent(explanation, observed, there))
+        findings.extend(_unconfirmed(explanation, observed))
     findings.extend(_agreement(explanation, witnesses, findings))
     return replace(explanation, witnesses=witnesses, findings=tuple(dict.fromkeys(findings)))
+
+
+def together(parts: Sequence[Witness], deciding: str) -> Witness:
+    """One witness of what was seen on several nodes: where those that can tell agree, that, as seen on the node that
+    decides if it is one of them. Nodes have clocks of their own, so nothing is concluded from the order of times.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    telling = [one for one in parts if one.verdict != OPEN]
+    agreed = len({one.verdict for one in telling}) == 1
+    first = next((one for one in telling if one.node == deciding), telling[0]) if agreed else parts[0]
+    detail = "; ".join(f"on {one.node} {one.detail}" for one in parts)
+    return Witness(telling[0].verdict if agreed else OPEN, first.node, detail, first.at, tuple(parts))
+
+
+def _not_gathered(one: Gathered) -> list[Finding]:
+    found = []
+    if one.not_observed:
+        found.append(Finding("not-observed", "warning", one.not_observed))
+    if one.probe is not None and one.probe.error and one.probed_here:
+        found.append(Finding("not-probed", "warning", f"no probe packet was sent: {one.probe.error}"))
+    return found
+
+
+def _told(explanation: FlowExplanation, one: Gathered) -> Witness | None:
+    """What traced packets say, and where the probes left what their answers do."""
+    answered = one.probe is not None and not one.probe.error and one.probed_here
+    if one.observation is None and not answered:
+        return None
+    return Observed(explanation, one.node, dict(one.interfaces), one.name, one.observation, one.probe).witness()
 
 
 def _joined(packets: Witness | None, told: Witness | None) -> Witness | None:

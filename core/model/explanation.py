@@ -160,12 +160,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """One of the three witnesses. ``at`` is RFC 3339 UTC, or "" when evidence does not say."""
+    """One of the three witnesses. ``at`` is RFC 3339 UTC, or "" when evidence does not say.
+
+    ``nodes`` are what was seen on each of several nodes; () where one was asked, or it was.
+    """
 
     verdict: str
     node: str
     detail: str
     at: str = ""
+    nodes: tuple[Witness, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

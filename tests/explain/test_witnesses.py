@@ -8,7 +8,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from calico_debug.explain.document import to_document
-from calico_debug.explain.witnesses import Gathered, with_witnesses
+from calico_debug.explain.witnesses import Gathered
+from calico_debug.explain.witnesses import with_witnesses as of_nodes
 from calico_debug.model.explanation import FINDINGS, FlowExplanation, Witness
 from calico_debug.model.observation import TracedPacket
 from tests.explain.observations import (
@@ -32,6 +33,11 @@ from tests.explain.test_document import SCHEMA
 QUIET = {PASSED: 10, DROP: 5, BEHIND: 1}
 NOTHING = Gathered(NODE, {2: "cali2"}, lambda _, event: f"rule {event.handle}")
 ALONE = watched(QUIET, {**QUIET, PASSED: 11, DROP: 6})
+
+
+def with_witnesses(explanation: FlowExplanation, gathered: Gathered) -> FlowExplanation:
+    """What one node gives."""
+    return of_nodes(explanation, [gathered])
 
 
 def codes(found: FlowExplanation) -> list[str]:

@@ -85,3 +85,30 @@ def test_wherever_it_is_asked_the_answer_is_that_of_both_nodes(
     assert facts(asked) == facts(json.loads(offline.stdout))
     assert {step["node"] for step in asked["steps"]} == {"node1", "node2"}
     assert [finding for finding in asked["findings"] if finding["severity"] == "warning"] == []
+
+
+WITNESSED = {
+    "allowed": ("allowed", "node2", "allowed"),
+    "denied by egress": ("denied", "node1", "denied"),
+    "denied by ingress": ("denied", "node2", "denied"),
+}
+"""What each flow meets: the verdict, where it is decided, and what packets show."""
+
+
+@pytest.mark.parametrize("case", WITNESSED)
+@pytest.mark.parametrize("place", ["outside", "node1", "node2"])
+def test_three_witnesses_over_two_nodes(reached: Agents, case: str, place: str) -> None:
+    source, target = ENDS[case]
+    verdict, where, seen = WITNESSED[case]
+    asked = explained(
+        reached,
+        *("--from", source, "--to", target, "--watch", "0.2", "--observe", "0.5", "--probe"),
+        node="" if place == "outside" else place,
+    )
+    witnesses = asked["witnesses"]
+    assert (asked["verdict"], asked["decision"]["node"]) == (verdict, where)
+    assert (witnesses["observed"]["verdict"], witnesses["observed"]["node"]) == (seen, where), witnesses
+    assert (witnesses["counted"]["verdict"], witnesses["counted"]["node"]) == (seen, where), witnesses
+    assert [one["node"] for one in witnesses["observed"]["nodes"]] == ["node1", "node2"]
+    assert [finding["code"] for finding in asked["findings"] if finding["severity"] != "info"] == []
+    assert "witnesses-agree" in {finding["code"] for finding in asked["findings"]}
