@@ -11,6 +11,7 @@ from calico_debug.cli.bundle import bundle
 from calico_debug.cli.capture import capture
 from calico_debug.cli.chain import chain
 from calico_debug.cli.diff import diff
+from calico_debug.cli.completion import completion
 from calico_debug.cli.doctor import doctor
 from calico_debug.cli.drift import drift
 from calico_debug.cli.dump import COMMANDS as LISTINGS
@@ -63,5 +64,6 @@ commands.add_command(agent)
 commands.add_command(observe)
 commands.add_command(capture)
 commands.add_command(relay)
+commands.add_command(completion)
 for command in (diff, doctor, matrix, staged, stale, switch, *POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO, TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TextIO
 
+from calico_debug.cli.errors import PROGRAM
 from calico_debug.model.explanation import FlowExplanation
 from calico_debug.model.observation import Wanted
 from calico_debug.model.subject import Subject
@@ -36,6 +38,10 @@ class Question:
     wanted: str | None = None
 
 
+PLUGIN, PLUGIN_WORDS = "kubectl-calico_debug", "kubectl calico-debug"
+"""The name of the program that kubectl takes for a plugin, and how that is called then."""
+COMPLETION = "_CALICO_DEBUG_COMPLETE"
+"""The variable by which a shell asks what a word may be (`calico_debug.cli.completion`)."""
 OFF = "off"
 """The value of ``--agents`` with which no other node is asked."""
 
@@ -147,6 +153,7 @@ class Environment:
     terminal: bool = False
     columns: int | None = None
     platform: str = "linux"
+    program: str = PROGRAM
     open_tracer: Callable[[Place, str], Tracer] = open_tracer
     open_watch: Callable[[Place, str, WatchQuestion], PacketWatch] = open_watch
 
@@ -173,6 +180,7 @@ def process_environment() -> Environment:
         terminal=terminal,
         columns=_columns(stdout) if terminal else None,
         platform=sys.platform,
+        program=PLUGIN_WORDS if Path(sys.argv[0]).name == PLUGIN else PROGRAM,
     )
 
 

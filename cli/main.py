@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 
-from calico_debug.cli.environment import Environment, process_environment
-from calico_debug.cli.errors import PROGRAM, report
+from calico_debug.cli.environment import COMPLETION, Environment, process_environment
+from calico_debug.cli.errors import report
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.errors import CalicoDebugError, UsageError
 
@@ -45,14 +45,20 @@ def _run(arguments: list[str], world: Environment) -> int:
 
     from calico_debug.cli.commands import commands
 
+    if COMPLETION in world.variables:
+        from calico_debug.cli.completion import answer_shell
+
+        with redirect_stdout(world.stdout):
+            if answer_shell(commands, world.variables):
+                return ExitCode.ANSWERED
     try:
         # Not click's own main(): that one ends the process itself on a broken pipe and prints errors its own way.
-        with redirect_stdout(world.stdout), commands.make_context(PROGRAM, arguments, obj=world) as context:
+        with redirect_stdout(world.stdout), commands.make_context(world.program, arguments, obj=world) as context:
             result: object = commands.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else PROGRAM
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else world.program
         raise UsageError(f"{error.format_message().rstrip('.')}; see {path} --help") from error
     return result if isinstance(result, int) else ExitCode.ANSWERED
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from calico_debug.cli.completion import complete_end, complete_node
 from calico_debug.cli.environment import Environment, Place, Question
 from calico_debug.cli.exit_codes import OF_VERDICT, ExitCode
 from calico_debug.cli.options import COLOURS, FORMATS, WANTED, TraceOptions, check, cluster_options
@@ -37,15 +38,20 @@ HELP = """Explain what happens to one flow, or to many.
 
 
 @click.command(short_help="Explain what happens to a flow.", help=HELP)
-@click.option("--from", "source", metavar="X", help="Where the flow comes from.")
-@click.option("--to", "destination", metavar="Y", help="Where the flow goes to.")
+@click.option("--from", "source", metavar="X", shell_complete=complete_end, help="Where the flow comes from.")
+@click.option("--to", "destination", metavar="Y", shell_complete=complete_end, help="Where the flow goes to.")
 @click.option(
     "-p",
     "--protocol",
     metavar="PROTOCOL",
     help="tcp, udp, sctp, icmp, icmpv6 or a number; when left out the service port's, else tcp.",
 )
-@click.option("--via", metavar="NODE", help="The node through which a source outside the cluster arrives.")
+@click.option(
+    "--via",
+    metavar="NODE",
+    shell_complete=complete_node,
+    help="The node through which a source outside the cluster arrives.",
+)
 @click.option(
     "--want",
     type=click.Choice(WANTED),

@@ -31,6 +31,7 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
             "bundle",
             "capture",
             "chain",
+            "completion",
             "conntrack",
             "counters",
             "diff",

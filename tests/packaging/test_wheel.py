@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from calico_debug.cli.environment import PLUGIN, PLUGIN_WORDS
+
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTORIES = {"core": "calico_debug", "agent": "calico_debug.agent", "cli": "calico_debug.cli"}
 SHIPPED_BESIDE_CODE = {"py.typed", "schema.json", "packets.bpf.c", "matrix.css", "matrix.html", "matrix.js"}
@@ -64,7 +66,10 @@ def test_the_wheel_holds_exactly_the_sources(wheel: Path) -> None:
 def test_the_wheel_names_its_program_and_licence(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         entry_points = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
-        assert "calico-debug = calico_debug.cli.main:main" in archive.read(entry_points).decode()
+        programs = archive.read(entry_points).decode().splitlines()
+        assert "calico-debug = calico_debug.cli.main:main" in programs
+        assert f"{PLUGIN} = calico_debug.cli.main:main" in programs
+        assert "kubectl_complete-calico_debug = calico_debug.cli.kubectl:complete" in programs
         metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
     assert "Apache-2.0" in metadata
 
@@ -98,3 +103,19 @@ def test_the_installed_program_answers_without_the_agents_needs(wheel: Path, tmp
     assert agent.returncode == 1
     assert "install calico-debug[agent]" in agent.stderr
     assert len(agent.stderr.splitlines()) == 1
+
+
+def test_as_a_plugin_of_kubectl_it_calls_itself_so(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    plugin = tmp_path / PLUGIN
+    plugin.write_text("import sys; from calico_debug.cli.main import main; sys.exit(main())\n")
+    done = subprocess.run(
+        [sys.executable, plugin, "trace", "--from"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"see {PLUGIN_WORDS} trace --help" in done.stderr
