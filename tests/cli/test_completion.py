@@ -85,7 +85,7 @@ def typed(shell: str, begin: str, ready: str, keys: str, wanted: str) -> str:
     """What an interactive shell shows after ``keys``; stops as soon as ``wanted`` is there."""
     child, terminal = pty.fork()
     if child == 0:
-        os.execve(shell, [shell, "-f", "-i"], environment())
+        os.execve(shell, [shell, "-f", "-i"], environment())  # noqa: S606
     try:
         os.write(terminal, begin.encode())
         shown = read_until(terminal, ready)

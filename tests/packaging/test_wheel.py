@@ -111,7 +111,7 @@ def test_as_a_plugin_of_kubectl_it_calls_itself_so(wheel: Path, tmp_path: Path) 
     plugin = tmp_path / PLUGIN
     plugin.write_text("import sys; from calico_debug.cli.main import main; sys.exit(main())\n")
     done = subprocess.run(
-        [sys.executable, plugin, "trace", "--from"],
+        [sys.executable, plugin, "trace", "--no-such-option"],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
