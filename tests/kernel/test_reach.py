@@ -68,7 +68,9 @@ def explained(reached: Agents, *arguments: str, node: str = "") -> Any:
 
 def facts(document: Any) -> Any:
     """What does not depend on when, and how, the nodes were read."""
-    return {key: value for key, value in document.items() if key not in ("witnesses", "findings")}
+    if isinstance(document, dict):
+        return {k: facts(v) for k, v in document.items() if k not in ("witnesses", "findings", "evidence")}
+    return [facts(one) for one in document] if isinstance(document, list) else document
 
 
 @pytest.mark.parametrize("case", ENDS)

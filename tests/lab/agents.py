@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -32,13 +33,12 @@ GROUPS = {
 
 @dataclass
 class Agents:
-    """``sockets`` and ``processes`` are the agents' by node, ``server`` is what the command line asks."""
+    """``sockets`` are the agents' by node, ``server`` is what the command line asks."""
 
     lab: Lab
     server: ExecServer
     kubeconfig: str
     sockets: dict[str, str]
-    processes: dict[str, subprocess.Popen[str]]
 
     def run(self, *arguments: str, node: str = "") -> subprocess.CompletedProcess[str]:
         """The command line on a node, or from outside of the cluster."""
@@ -69,7 +69,8 @@ def agents(lab: Lab, model: Model, folder: Path, nodes: Sequence[str] = ("node1"
     """An agent on each of ``nodes``; all end with the block."""
     with ExitStack() as stack:
         sockets = {node: str(folder / f"{node}.sock") for node in nodes}
-        processes = {node: stack.enter_context(agent(lab, node, path)) for node, path in sockets.items()}
+        for node, path in sockets.items():
+            stack.enter_context(agent(lab, node, path))
 
         def command(pod: str, words: Sequence[str]) -> Sequence[str]:
             assert list(words) == ["calico-debug", "agent-relay"]
@@ -77,19 +78,20 @@ def agents(lab: Lab, model: Model, folder: Path, nodes: Sequence[str] = ("node1"
 
         server = stack.enter_context(exec_server(command, api_lists(lab, model, nodes)))
         config = kubeconfig(folder, server.url, token="secret")
-        yield Agents(lab, server, str(config), sockets, processes)
+        yield Agents(lab, server, str(config), sockets)
 
 
 @contextmanager
-def agent(lab: Lab, node: str, path: str, name: str = "") -> Iterator[subprocess.Popen[str]]:
-    """The agent of a node, which answers at the socket ``path``."""
-    command = [PROGRAM, "agent", "--socket", path, "--metrics", "off", "--node", name or node]
+def agent(lab: Lab, node: str, path: str, *more: str, name: str = "", **variables: str) -> Iterator[None]:
+    """The agent of a node, which answers at the socket ``path``, and calls itself ``name``."""
+    command = [PROGRAM, "agent", "--socket", path, "--metrics", "off", "--node", name or node, *more]
     enter = ["ip", "netns", "exec", lab.namespace(node)]
-    process = subprocess.Popen([*enter, *command], stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, **variables}
+    process = subprocess.Popen([*enter, *command], stderr=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stderr is not None
         assert "listening on" in process.stderr.readline()
-        yield process
+        yield
     finally:
         process.send_signal(signal.SIGTERM)
         try:
