@@ -187,12 +187,16 @@ class Reach:
             self._absent.setdefault(name, f"no more than {MOST_NODES} nodes of a flow are asked")
         return tuple(name for name in names[:MOST_NODES] if name in self._nodes)
 
-    def drop_failed(self) -> bool:
-        """Give up nodes whose agent failed since they were opened; whether there were any."""
-        failed = [name for name in self._nodes if name in self._peers and self._peers[name].failure is not None]
-        for name in failed:
-            self._absent[name] = str(self._peers.pop(name).failure)
-            del self._nodes[name]
+    def drop_failed(self, error: EvidenceError | None = None) -> bool:
+        """Give up nodes whose agent failed since they were opened, or told what ``error`` is about; whether there were
+        any. An error about evidence says where that is from.
+        """
+        failed = {name: peer.failure for name, peer in self._peers.items() if peer.failure is not None}
+        if error is not None and not failed:
+            failed = {name: error for name in self._peers if self._nodes[name].origin in str(error)}
+        for name, why in failed.items():
+            self._absent[name] = str(why)
+            del self._nodes[name], self._peers[name]
         return bool(failed)
 
     def is_remote(self, name: str) -> bool:

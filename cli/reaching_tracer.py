@@ -59,8 +59,8 @@ class ReachingTracer(EvidenceTracer):
             self._engine = self._engine_over(self._reach.open(wanted))
             try:
                 explanation = self._engine.explain(flow)
-            except EvidenceError:
-                if not self._reach.drop_failed():
+            except EvidenceError as error:
+                if not self._reach.drop_failed(error):
                     raise
                 continue
             if not self._reach.drop_failed():
