@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from calico_debug.decode.nft_trace_table import PREFIX
+from tests.lab import namespaces
 from tests.lab.agents import PROGRAM, SECONDS, Agents, agents
 from tests.lab.conftest import need_lab
 from tests.lab.lab import Lab
 from tests.lab.model import Entity, Model, Policy, Rule, Selector, Service, ServicePort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.kernel
 
@@ -114,3 +117,54 @@ def test_three_witnesses_over_two_nodes(reached: Agents, case: str, place: str) 
     assert [one["node"] for one in witnesses["observed"]["nodes"]] == ["node1", "node2"]
     assert [finding["code"] for finding in asked["findings"] if finding["severity"] != "info"] == []
     assert "witnesses-agree" in {finding["code"] for finding in asked["findings"]}
+
+
+def tables(reached: Agents, node: str) -> str:
+    return namespaces.run(reached.lab.namespace(node), ["nft", "list", "tables"])
+
+
+def until(what: str, holds: Callable[[], bool]) -> None:
+    """Asks again for `SECONDS`."""
+    ends = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < ends, what
+        time.sleep(0.05)  # what is waited for is the kernel's, which signals nobody
+
+
+def test_a_command_that_is_killed_leaves_nothing_on_either_node(reached: Agents) -> None:
+    source, target = ENDS["allowed"]
+    before = [tables(reached, node) for node in ("node1", "node2")]
+    command = [
+        PROGRAM,
+        "trace",
+        "--from",
+        source,
+        "--to",
+        target,
+        "--observe",
+        "40",
+        "--kubeconfig",
+        reached.kubeconfig,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until("both nodes are observed", lambda: all(PREFIX in tables(reached, node) for node in ("node1", "node2")))
+        process.kill()
+    until("nothing is left", lambda: [tables(reached, node) for node in ("node1", "node2")] == before)
+    assert explained(reached, "--from", source, "--to", target)["verdict"] == "allowed"
+
+
+def test_traffic_of_others_is_told_from_probes_on_both_nodes(reached: Agents) -> None:
+    """Without a probe, packets of the flow that somebody else sends are seen on both nodes."""
+    source, target = ENDS["denied by ingress"]
+    command = [PROGRAM, "trace", "--from", source, "--to", target, "--observe", "3", "-o", "json"]
+    with subprocess.Popen([*command, "--kubeconfig", reached.kubeconfig], stdout=subprocess.PIPE, text=True) as process:
+        until("both nodes are observed", lambda: all(PREFIX in tables(reached, node) for node in ("node1", "node2")))
+        place, port = target.split(":")
+        sent = reached.lab.send(reached.lab.flow(source, place, "tcp", int(port)))
+        said, _ = process.communicate(timeout=SECONDS)
+    assert sent.verdict == "denied"
+    observed = json.loads(said)["witnesses"]["observed"]
+    assert (observed["verdict"], observed["node"]) == ("denied", "node2")
+    first, second = observed["nodes"]
+    assert "sent out of eth0" in first["detail"]
+    assert "dropped there" in second["detail"]
