@@ -135,6 +135,8 @@ class Reach:
         self._peers: dict[str, PeerSource] = {}
         self._absent: dict[str, str] = {}
         self._stranger = ""
+        self.missed: dict[str, None] = {}
+        """Nodes that a walk came to and that were not opened, in order."""
         if local is not None:
             self._nodes.update((name, local.node(name)) for name in local.nodes())
 
@@ -173,13 +175,16 @@ class Reach:
         return self._cluster.read(file)
 
     def absence(self, node: str) -> str:
-        """See `Reaching`."""
+        """See `Reaching`. A node that nobody asked for so far is remembered as `missed`."""
+        if node not in self._absent and node not in self._nodes:
+            self.missed.setdefault(node)
         return self._absent.get(node, "")
 
     # --------------------------------------------------------------------------------------------------------- peers
 
     def open(self, names: Sequence[str]) -> Sequence[str]:
         """Those of ``names`` whose evidence can be read; of the others `absence` says why not."""
+        self.missed.clear()
         for name in names[:MOST_NODES]:
             if name not in self._nodes and name not in self._absent:
                 self._connect(name)

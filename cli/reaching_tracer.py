@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from calico_debug.agent.peers import agents_namespace
 from calico_debug.cli.agent_client import find_token
 from calico_debug.cli.reach import MOST_NODES, Agents, PodAgents, PublishedAgents, Reach
-from calico_debug.cli.remote_instruments import RemoteInstruments
+from calico_debug.cli.remote_instruments import MOST_SECONDS, RemoteInstruments
 from calico_debug.cli.tracer import EvidenceTracer
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.engine import Engine
+from calico_debug.explain.reach import observed_for_less
 from calico_debug.state.cluster import load_cluster
 from calico_debug.state.flow_nodes import flow_nodes
 from calico_debug.state.node import NodeState
@@ -54,8 +55,8 @@ class ReachingTracer(EvidenceTracer):
         self._engines: OrderedDict[tuple[str, ...], Engine] = OrderedDict()
 
     def _explain(self, flow: Flow) -> FlowExplanation:
-        wanted = self._nodes_of(flow)
-        for _ in range(MOST_NODES + 1):
+        wanted = list(self._nodes_of(flow))
+        for _ in range(2 * MOST_NODES):
             self._engine = self._engine_over(self._reach.open(wanted))
             try:
                 explanation = self._engine.explain(flow)
@@ -63,10 +64,23 @@ class ReachingTracer(EvidenceTracer):
                 if not self._reach.drop_failed(error):
                     raise
                 continue
-            if not self._reach.drop_failed():
+            if self._reach.drop_failed():
+                continue
+            # The way may lead over nodes that are neither end.
+            more = [name for name in self._reach.missed if name not in wanted]
+            if not more:
                 break
+            wanted += more
         findings = (*explanation.findings, *self._reach.findings(wanted))
         return replace(explanation, findings=tuple(dict.fromkeys(findings)))
+
+    def witness(self, explanation: FlowExplanation, wanted: Wanted) -> FlowExplanation:
+        """See `EvidenceTracer`."""
+        found = super().witness(explanation, wanted)
+        asked = wanted.observe or 0.0
+        short = [name for name in self._engine.states if asked > MOST_SECONDS and self._reach.is_remote(name)]
+        findings = (*found.findings, *(observed_for_less(name, MOST_SECONDS, asked) for name in short))
+        return replace(found, findings=findings)
 
     def _posts(self, explanation: FlowExplanation, wanted: Wanted) -> Sequence[Post]:
         """Every node of the flow that can be read: where it starts first. Raises `EvidenceError` when there is none."""
@@ -89,8 +103,13 @@ class ReachingTracer(EvidenceTracer):
         return KernelInstruments()
 
     def _nodes_of(self, flow: Flow) -> Sequence[str]:
-        """What the cluster's objects say; where they know neither end, this node has to do."""
-        return flow_nodes(flow, self._engine.cluster) or self._reach.here
+        """What the cluster's objects say; this node may know where an end is that they do not know."""
+        found = flow_nodes(flow, self._engine.cluster)
+        unplaced = any(
+            end.node is None and end.service is None and not end.external
+            for end in ((flow.destination,) if flow.via else (flow.source, flow.destination))
+        )
+        return tuple(dict.fromkeys((*found, *(self._reach.here if unplaced or not found else ()))))
 
     def _engine_over(self, names: Sequence[str]) -> Engine:
         """An engine over these nodes. What was read of a node, and of the cluster, is shared by all engines."""

@@ -44,10 +44,10 @@ class TlsConnection(http.client.HTTPSConnection):
         """``url`` is ``https://ADDR:PORT``, as an agent published it. Raises `EvidenceError`; nothing is sent yet."""
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port or 0
+            scheme, host, port = parts.scheme, parts.hostname, parts.port
         except ValueError:
-            host, port = "", 0
-        if parts.scheme != "https" or not host or not port:
+            scheme, host, port = "", None, None
+        if scheme != "https" or not host or not port:
             raise EvidenceError(f"an agent published {url[:100]!r}, which is no https://ADDR:PORT: look at its Lease")
         super().__init__(host, port, timeout=CONNECT_SECONDS, context=trust.context())
 

@@ -24,3 +24,13 @@ def version_finding(node: str, version: str) -> Finding | None:
         f"the agent on {node} is of version {version[:LONGEST] or 'unknown'}, this command of {__version__}: what they "
         "understand may differ; use the same image on every node",
     )
+
+
+def observed_for_less(node: str, seconds: float, asked: float) -> Finding:
+    """An agent observed for a shorter time than was asked for."""
+    return Finding(
+        "observation-incomplete",
+        "warning",
+        f"{node} was observed for the first {seconds:g} s of {asked:g} s, as long as an agent observes for others: "
+        "observe for less time, or run there",
+    )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from calico_debug.evidence.source import EvidenceSource, NodeEvidence
     from calico_debug.model.explanation import FlowExplanation
+    from calico_debug.model.flow import Flow
+    from calico_debug.state.cluster import ClusterState
 
 RECORDING = Recording(DATA / "v3.32.1-nft.tar.xz")
 ALLOWED = Question("client/client-5f8b", "svc/stars/backend")
@@ -245,6 +247,19 @@ def test_strangers_are_not_believed(tmp_path: Path, answer: bytes) -> None:
         found = ask(sockets, DENIED)
     assert found.verdict == "denied"
     assert "node-not-read" in codes(found)
+
+
+def test_a_node_on_the_way_is_asked_when_the_walk_comes_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a node that no object of the flow's ends names."""
+
+    def first_only(flow: Flow, _: ClusterState) -> Sequence[str]:
+        return (flow.source.node or "",)
+
+    monkeypatch.setattr("calico_debug.cli.reaching_tracer.flow_nodes", first_only)
+    with agents(tmp_path) as sockets:
+        through = ask(sockets, DENIED)
+    assert to_document(through) == to_document(EvidenceTracer(RECORDING.source).trace(DENIED))
+    assert sockets.asked == ["node1", "node2"]
 
 
 def test_no_more_nodes_are_asked_than_is_said() -> None:

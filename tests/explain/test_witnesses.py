@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from calico_debug.explain.document import to_document
-from calico_debug.explain.witnesses import Gathered
+from calico_debug.explain.witnesses import Gathered, together
 from calico_debug.explain.witnesses import with_witnesses as of_nodes
 from calico_debug.model.explanation import FINDINGS, FlowExplanation, Witness
 from calico_debug.model.observation import TracedPacket
@@ -155,3 +155,29 @@ def test_tracepoints_alone() -> None:
     found = with_witnesses(DENIED, replace(NOTHING, packets=packets))
     assert found.witnesses["observed"] == packets
     assert codes(found) == ["witnesses-agree"]
+
+
+def test_of_several_nodes_those_that_can_tell_speak() -> None:
+    open_one, denied = Witness("undetermined", "n1", "sent on", "1"), Witness("denied", "n2", "dropped", "2")
+    both = together([open_one, denied], "n1")
+    assert (both.verdict, both.node, both.at) == ("denied", "n2", "2")
+    assert both.detail == "on n1 sent on; on n2 dropped"
+    assert both.nodes == (open_one, denied)
+    assert together([denied], "n1") == denied
+    assert together([open_one, open_one], "n2").verdict == "undetermined"
+    allowed = replace(denied, verdict="allowed", node="n1")
+    assert together([allowed, denied], "n2").verdict == "undetermined"
+    assert together([replace(denied, node="n1"), denied], "n2").node == "n2"
+
+
+def test_a_node_that_failed_is_named_and_the_other_speaks() -> None:
+    found = of_nodes(DENIED, [replace(NOTHING, observation=observation(DROPPED))], {"n2": "no answer: try again"})
+    assert found.witnesses["observed"].verdict == "denied"
+    assert [f.message for f in found.findings if f.code == "not-observed"] == ["n2: no answer: try again"]
+
+
+def test_a_probe_that_left_elsewhere_says_nothing_of_this_node() -> None:
+    there = replace(NOTHING, probe=probes(2), probed_here=False)
+    assert "observed" not in of_nodes(DENIED, [there]).witnesses
+    refused = replace(NOTHING, probe=replace(probes(0), error="no way"), probed_here=False)
+    assert of_nodes(DENIED, [refused]) == DENIED
