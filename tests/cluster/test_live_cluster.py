@@ -124,7 +124,7 @@ def test_pages_make_the_same_list(server: Server, account: str) -> None:
 
 def test_a_list_that_is_forgotten_between_pages(server: Server, account: str, monkeypatch: pytest.MonkeyPatch) -> None:
     live, expected = cluster(account, page=3), cluster(account).read("pods.json")
-    api = live._server
+    api = live.server
     ask_server, queries = api.get, []
 
     def forgetful(path: str, query: Any = None) -> Any:

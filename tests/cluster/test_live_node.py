@@ -59,7 +59,7 @@ def kubeconfig(directory: Path, lab: Lab, api: Server) -> Iterator[str]:
 
 def explain(lab: Lab, *arguments: str) -> Any:
     with namespaces.entered(lab.namespace("node1")):
-        command = [PROGRAM, "trace", "--node", "node1", "-o", "json", *arguments]
+        command = [PROGRAM, "trace", "--node", "node1", "--agents", "off", "-o", "json", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
