@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import ssl
 import subprocess
@@ -31,6 +32,7 @@ from tests.lab.lab import Lab
 
 pytestmark = [pytest.mark.cluster, pytest.mark.kernel]
 
+KUBECTL = "CALICO_DEBUG_KUBECTL"
 NODES = ("node1", "node2")
 OBSERVER = Path(__file__).parents[2] / "daemonset" / "overlays" / "trace" / "observer.yaml"
 BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
@@ -287,3 +289,27 @@ def test_an_agent_that_is_gone_is_named(nodes: Nodes) -> None:
     assert "Connection refused" in found["decision"]["detail"]
     with pytest.raises(urllib.error.HTTPError):
         nodes.api.call("GET", f"{place}-none")
+
+
+@pytest.fixture
+def kubectl() -> str:
+    found = os.environ.get(KUBECTL, "")
+    if not shutil.which(found):
+        pytest.skip(f"{KUBECTL} names no kubectl: run make test-cluster")
+    return found
+
+
+def test_kubectl_takes_it_for_a_plugin(nodes: Nodes, kubectl: str) -> None:
+    laptop = nodes.user("operator", EXEC)
+    variables = {**os.environ, "KUBECONFIG": laptop, "PATH": f"{Path(PROGRAM).parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([kubectl, *words], capture_output=True, text=True, timeout=SECONDS, env=variables)
+
+    source, target = ENDS["denied by ingress"]
+    found = answer(run("calico-debug", "trace", "--from", source, "--to", target, "-o", "json"))
+    assert (found["verdict"], found["decision"]["node"]) == ("denied", "node2")
+    assert run("calico-debug", "trace", "--help").stdout.startswith("Usage: kubectl calico-debug trace ")
+    completed = run("__complete", "calico-debug", "trace", "--kubec").stdout.splitlines()
+    assert completed[0].startswith("--kubeconfig\t")
+    assert completed[-1] == ":4"
