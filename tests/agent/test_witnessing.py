@@ -16,7 +16,11 @@ from calico_debug.cli.remote_instruments import RemoteInstruments
 from calico_debug.decode.nft_trace_table import PREFIX as TABLE
 from calico_debug.errors import EvidenceError, MissingEvidence, UsageError
 from calico_debug.evidence.plain import to_plain
+from calico_debug.model.explanation import Witness
 from calico_debug.model.observation import FlowTuple, Observation
+from calico_debug.model.packet_event import Ends
+from calico_debug.state.node import NodeState
+from tests.agent.packets.conftest import need_observer
 from tests.agent.serving import serving
 from tests.explain.world import Node
 from tests.kernel.small_node import NAME, SmallNode, small_node
@@ -81,6 +85,22 @@ def test_a_probe_is_seen(agent: Agent, node: SmallNode) -> None:
         TO
     ] * report.sent
     until_gone(node)
+
+
+def test_packets_at_the_interfaces_are_seen(agent: Agent, node: SmallNode) -> None:
+    """What an agent watches where rules cannot be traced; it ends as soon as it is told to."""
+    need_observer()
+    state = NodeState(node.source().node(NAME))
+    begun = time.monotonic()
+    with instruments(agent) as tools:
+        observing = tools.watch_packets(state, [Ends(6, FROM, TO, 0, 80)], SECONDS)
+        report = tools.probe(FLOW, "cali1", "cali1 of n1")
+        seen = observing.finish(0.0)
+        observing.close()
+    assert report.sent > 0
+    assert isinstance(seen, Witness)
+    assert (seen.node, "packet" in seen.detail) == (NAME, True)
+    assert time.monotonic() - begun < SECONDS
 
 
 def test_it_ends_when_its_client_goes(agent: Agent, node: SmallNode) -> None:

@@ -10,6 +10,7 @@ from calico_debug.agent.evidence import LiveSource
 from calico_debug.agent.packets.witness import PacketWitness
 from calico_debug.cli.environment import Question
 from calico_debug.cli.tracer import EvidenceTracer
+from calico_debug.explain.packet_story import flow_ends
 from calico_debug.state.node import NodeState
 from tests.lab import namespaces
 
@@ -28,7 +29,7 @@ def test_what_became_of_a_flow(lab: Lab, source: str, protocol: str, port: int, 
     with namespaces.entered(lab.namespace("node1")):
         live = LiveSource("node1")
         explanation = EvidenceTracer(live).trace(Question(lab.topology.address(source), f"{target}:{port}", protocol))
-        witness = PacketWitness(NodeState(live.node("node1")), explanation, 0.5).__enter__()
+        witness = PacketWitness(NodeState(live.node("node1")), flow_ends(explanation), 0.5).__enter__()
     try:
         assert lab.send(lab.flow(source, "red/web1", protocol, port)).verdict == verdict
         told = witness.finish()
