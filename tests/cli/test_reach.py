@@ -18,13 +18,14 @@ from calico_debug.cli.reaching_tracer import ReachingTracer
 from calico_debug.cli.tracer import EvidenceTracer
 from calico_debug.errors import CalicoDebugError, EvidenceError, MissingEvidence
 from calico_debug.explain.document import to_document
+from calico_debug.model.bpf_objects import RawEntries
 from tests.agent.serving import serving
 from tests.recordings import DATA, Recording
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from calico_debug.evidence.source import EvidenceSource, NodeEvidence
+    from calico_debug.evidence.source import EvidenceSource, NetlinkDump, NodeEvidence
     from calico_debug.model.explanation import FlowExplanation
     from calico_debug.model.flow import Flow
     from calico_debug.state.cluster import ClusterState
@@ -312,3 +313,68 @@ def stranger(folder: Path, answers: Sequence[bytes]) -> Iterator[str]:
             with socket.socket(socket.AF_UNIX) as last:
                 last.connect(path)
             thread.join(10)
+
+
+class LyingKernel(Altered):
+    """A node whose kernel answers single questions with whatever it is given."""
+
+    def __init__(self, node: NodeEvidence, lie: bytes) -> None:
+        super().__init__(node, {})
+        self._lie = lie
+
+    @property
+    def nftables(self) -> NetlinkDump:  # type: ignore[override]
+        return lambda *_: [self._lie, self._lie]
+
+    def find_connection(self, _: object) -> bytes:
+        return self._lie
+
+    def read_sysctl(self, _: str) -> str:
+        return self._lie.decode("latin-1")
+
+    @property
+    def kernel_maps(self) -> LyingKernel:
+        return self
+
+    def lookup(self, *_: object) -> bytes:
+        return self._lie
+
+    def batches(self, _: object) -> Iterator[RawEntries]:
+        yield RawEntries(self._lie, self._lie, len(self._lie), 1)
+
+
+class LyingSource(OneNode):
+    """With such a node."""
+
+    def __init__(self, source: EvidenceSource, name: str, lie: bytes) -> None:
+        super().__init__(source, name, {})
+        self._lie = lie
+
+    def node(self, name: str) -> NodeEvidence:
+        return LyingKernel(self._source.node(name), self._lie)
+
+
+TABLE = bytes.fromhex("0200000b0b000100") + b"calico\0\0"
+"""An nfgenmsg and the name of a table."""
+LIES = (
+    b"",
+    b"\x00",
+    b"\xff" * 40,
+    bytes(range(256)),
+    TABLE,
+    TABLE + b"\xff" * 8,
+    TABLE + b"\x05\x00\x03\x00\x01",
+    b"tcp 6 x",
+)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_lies_of_a_kernel_end_in_an_answer_or_in_one_line(tmp_path: Path, lie: bytes) -> None:
+    with agents(tmp_path) as sockets, serving(tmp_path, LyingSource(RECORDING.source, "node2", lie)) as liar:
+        sockets.places["node2"] = liar.path
+        try:
+            said = ask(sockets, ALLOWED).verdict
+        except CalicoDebugError as error:
+            said = str(error)
+    assert said
+    assert "\n" not in said
