@@ -36,7 +36,12 @@ TOKEN_FILE = Path("/var/run/secrets/calico-debug/token")
 """Where the manifests mount a token for agents into the agents' own pods."""
 TOKEN_VARIABLE = "CALICO_DEBUG_AGENT_TOKEN"  # noqa: S105 - its name
 
-ERRORS: Mapping[str, type[CalicoDebugError]] = {"usage": UsageError, "missing": MissingEvidence}
+
+class BusyError(EvidenceError):
+    """The agent answers as many others as it may: it can be asked again in a moment."""
+
+
+ERRORS: Mapping[str, type[CalicoDebugError]] = {"usage": UsageError, "missing": MissingEvidence, "busy": BusyError}
 """What the reason of an error stands for here; others are `EvidenceError`."""
 REFUSED = frozenset({"unauthenticated", "forbidden", "unchecked"})
 """Reasons that are about the caller: these errors name the agent."""

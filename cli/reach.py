@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from calico_debug.agent.peers import Peer, find_peers
 from calico_debug.agent.publication import PublishedAgent, published
-from calico_debug.cli.agent_client import AgentClient, Token, Trust
+from calico_debug.cli.agent_client import AgentClient, BusyError, Token, Trust
 from calico_debug.cli.agent_source import AgentSource
 from calico_debug.cli.transports import PodConnection, TlsConnection
-from calico_debug.errors import EvidenceError, MissingEvidence, UsageError
+from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.explain.reach import node_not_read, version_finding
 
 if TYPE_CHECKING:
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource, NodeEvidence
     from calico_debug.model.explanation import Finding
 
+Answer = TypeVar("Answer")
+
 MOST_NODES = 16
 """Nodes of one flow that are asked: a service may have backends on every node of a cluster."""
-REMEDY = "look at that pod and its log, or run on that node"
+RETRY_SECONDS = 30.0
+"""How long a node whose agent failed is left alone: of many flows, later ones may find it back."""
+PAUSES = (0.2, 0.5, 1.0, 2.0)
+"""Seconds until an agent that answers others is asked again."""
+REMEDY = "look at the agent's pod and its log, or run on that node"
 
 
 class PeerSource(AgentSource):
@@ -43,21 +49,23 @@ class PeerSource(AgentSource):
 
     def json(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """See `AgentSource`."""
-        with self._remembered():
-            return super().json(path, body)
+        return self._patiently(lambda: AgentSource.json(self, path, body))
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         """See `AgentSource`."""
-        with self._remembered():
-            return super().ask(path, body)
+        return self._patiently(lambda: AgentSource.ask(self, path, body))
 
-    @contextmanager
-    def _remembered(self) -> Iterator[None]:
+    def _patiently(self, question: Callable[[], Answer]) -> Answer:
         if self.failure is not None:
             raise self.failure
         try:
-            yield
-        except (MissingEvidence, UsageError):
+            for pause in PAUSES:
+                try:
+                    return question()
+                except BusyError:
+                    time.sleep(pause)
+            return question()
+        except MissingEvidence:
             raise
         except EvidenceError as error:
             self.failure = error
@@ -134,6 +142,7 @@ class Reach:
         self._nodes: dict[str, NodeEvidence] = {}
         self._peers: dict[str, PeerSource] = {}
         self._absent: dict[str, str] = {}
+        self._failed_at: dict[str, float] = {}
         self._stranger = ""
         self.missed: dict[str, None] = {}
         """Nodes that a walk came to and that were not opened, in order."""
@@ -185,8 +194,10 @@ class Reach:
     def open(self, names: Sequence[str]) -> Sequence[str]:
         """Those of ``names`` whose evidence can be read; of the others `absence` says why not."""
         self.missed.clear()
+        for name in [name for name, at in self._failed_at.items() if time.monotonic() - at > RETRY_SECONDS]:
+            del self._failed_at[name], self._absent[name]
         for name in names[:MOST_NODES]:
-            if name not in self._nodes and name not in self._absent:
+            if name not in self._nodes and name not in self._failed_at:
                 self._connect(name)
         for name in names[MOST_NODES:]:
             self._absent.setdefault(name, f"no more than {MOST_NODES} nodes of a flow are asked")
@@ -200,8 +211,8 @@ class Reach:
         if error is not None and not failed:
             failed = {name: error for name in self._peers if self._nodes[name].origin in str(error)}
         for name, why in failed.items():
-            self._absent[name] = str(why)
             del self._nodes[name], self._peers[name]
+            self._fail(name, str(why))
         return bool(failed)
 
     def is_remote(self, name: str) -> bool:
@@ -224,6 +235,11 @@ class Reach:
             self._nodes[name] = agent.begin()
         except EvidenceError as error:
             hint = f"; if this machine, {self._stranger}, is that node, say --node {name}" if self._stranger else ""
-            self._absent[name] = f"{error}{hint}"
+            self._fail(name, f"{error}{hint}")
         else:
+            self._absent.pop(name, None)
             self._peers[name] = agent
+
+    def _fail(self, name: str, why: str) -> None:
+        self._absent[name] = why
+        self._failed_at[name] = time.monotonic()

@@ -71,6 +71,8 @@ class ReachingTracer(EvidenceTracer):
             if not more:
                 break
             wanted += more
+        else:
+            raise EvidenceError("agents of the flow's nodes come and go: trace again")
         findings = (*explanation.findings, *self._reach.findings(wanted))
         return replace(explanation, findings=tuple(dict.fromkeys(findings)))
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from calico_debug.agent.peers import CONTAINER, Peer
 from calico_debug.agent.pod_exec import run_in_pod
-from calico_debug.errors import EvidenceError
+from calico_debug.errors import EvidenceError, UsageError
 
 if TYPE_CHECKING:
     from calico_debug.agent.apiserver import ApiServer
@@ -49,7 +49,13 @@ class TlsConnection(http.client.HTTPSConnection):
             scheme, host, port = "", None, None
         if scheme != "https" or not host or not port:
             raise EvidenceError(f"an agent published {url[:100]!r}, which is no https://ADDR:PORT: look at its Lease")
-        super().__init__(host, port, timeout=CONNECT_SECONDS, context=trust.context())
+        try:
+            context = trust.context()
+        except UsageError:
+            raise EvidenceError(
+                f"the agent at {url} published no certificate that can be used: look at its Lease"
+            ) from None
+        super().__init__(host, port, timeout=CONNECT_SECONDS, context=context)
 
     def connect(self) -> None:
         """Connect within `CONNECT_SECONDS`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -378,3 +379,41 @@ def test_lies_of_a_kernel_end_in_an_answer_or_in_one_line(tmp_path: Path, lie: b
             said = str(error)
     assert said
     assert "\n" not in said
+
+
+def test_of_many_flows_a_later_one_finds_a_node_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with agents(tmp_path) as sockets:
+        place = sockets.places.pop("node2")
+        tracer = ReachingTracer(Reach(None, Objects(), sockets))
+        assert "node-not-read" in codes(tracer.trace(DENIED))
+        sockets.places["node2"] = place
+        assert "node-not-read" in codes(tracer.trace(DENIED)), "it is left alone for a while"
+        monkeypatch.setattr("calico_debug.cli.reach.RETRY_SECONDS", 0)
+        assert codes(tracer.trace(DENIED)) == {}
+    assert sockets.asked == ["node1", "node2", "node2"]
+
+
+def test_a_node_beyond_the_limit_of_one_flow_is_asked_for_another() -> None:
+    sockets = Sockets({})
+    reach = Reach(None, Objects(), sockets)
+    names = [f"n{number}" for number in range(MOST_NODES + 1)]
+    reach.open(names)
+    reach.open(names[-1:])
+    assert sockets.asked[-1] == names[-1]
+    assert "has no agent" in reach.absence(names[-1])
+
+
+def test_an_agent_that_is_busy_is_asked_again(tmp_path: Path) -> None:
+    busy = json.dumps({"reason": "busy", "message": "others are answered"}).encode()
+    refusal = b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n%s" % (len(busy), busy)
+    hello = b'{"live": false, "takenAt": "", "version": "0.1.0"}'
+    with stranger(tmp_path, [refusal, refusal, http(hello)]) as place:
+        peer = PeerSource("n1", AgentClient(place))
+        assert peer.begin().name == "n1"
+        assert peer.failure is None
+    (tmp_path / "again").mkdir()
+    with stranger(tmp_path / "again", [refusal] * 9) as place:
+        peer = PeerSource("n1", AgentClient(place))
+        with pytest.raises(EvidenceError, match="others are answered"):
+            peer.begin()
+        assert peer.failure is not None

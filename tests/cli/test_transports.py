@@ -18,3 +18,8 @@ def test_what_is_published_is_checked(url: str) -> None:
 def test_a_node_that_is_gone_is_given_up_soon() -> None:
     connection = TlsConnection("https://[fd00::1]:9098", Trust())
     assert (connection.host, connection.port, connection.timeout) == ("fd00::1", 9098, CONNECT_SECONDS)
+
+
+def test_a_certificate_that_is_none_is_the_agents_fault() -> None:
+    with pytest.raises(EvidenceError, match="https://10.0.0.1:1 published no certificate that can be used"):
+        TlsConnection("https://10.0.0.1:1", Trust(pem="PEM"))
