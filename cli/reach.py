@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from calico_debug.agent.peers import Peer, find_peers
@@ -196,9 +197,7 @@ class Reach:
         self.missed.clear()
         for name in [name for name, at in self._failed_at.items() if time.monotonic() - at > RETRY_SECONDS]:
             del self._failed_at[name], self._absent[name]
-        for name in names[:MOST_NODES]:
-            if name not in self._nodes and name not in self._failed_at:
-                self._connect(name)
+        self._connect([name for name in names[:MOST_NODES] if name not in self._nodes and name not in self._failed_at])
         for name in names[MOST_NODES:]:
             self._absent.setdefault(name, f"no more than {MOST_NODES} nodes of a flow are asked")
         return tuple(name for name in names[:MOST_NODES] if name in self._nodes)
@@ -229,17 +228,39 @@ class Reach:
         versions = [version_finding(name, self._peers[name].version) for name in names if name in self._peers]
         return [*found, *(finding for finding in versions if finding is not None)]
 
-    def _connect(self, name: str) -> None:
-        try:
-            agent = self._agents.agent(name)
-            self._nodes[name] = agent.begin()
-        except EvidenceError as error:
-            hint = f"; if this machine, {self._stranger}, is that node, say --node {name}" if self._stranger else ""
-            self._fail(name, f"{error}{hint}")
-        else:
-            self._absent.pop(name, None)
-            self._peers[name] = agent
+    def _connect(self, names: Sequence[str]) -> None:
+        """Begin with agents all at once: to start a relay in a pod takes its time."""
+        begun: list[tuple[str, PeerSource, Thread, list[NodeEvidence | EvidenceError]]] = []
+        for name in names:
+            try:
+                agent = self._agents.agent(name)
+            except EvidenceError as error:
+                self._fail(name, str(error))
+                continue
+            found: list[NodeEvidence | EvidenceError] = []
+            # Nothing waits for these threads when the command is interrupted.
+            thread = Thread(target=_begin, args=(agent, found), daemon=True)
+            thread.start()
+            begun.append((name, agent, thread, found))
+        for name, agent, thread, found in begun:
+            thread.join()
+            (node,) = found
+            if isinstance(node, EvidenceError):
+                self._fail(name, str(node))
+            else:
+                self._absent.pop(name, None)
+                self._nodes[name], self._peers[name] = node, agent
 
     def _fail(self, name: str, why: str) -> None:
-        self._absent[name] = why
+        hint = f"; if this machine, {self._stranger}, is that node, say --node {name}" if self._stranger else ""
+        self._absent[name] = f"{why}{hint}"
         self._failed_at[name] = time.monotonic()
+
+
+def _begin(agent: PeerSource, found: list[NodeEvidence | EvidenceError]) -> None:
+    try:
+        found.append(agent.begin())
+    except EvidenceError as error:
+        found.append(error)
+    except Exception as error:  # noqa: BLE001 - a thread's error would be printed as a traceback, and be missing here
+        found.append(EvidenceError(f"{agent.origin}: unexpected {type(error).__name__}; this is a defect, report it"))
