@@ -70,8 +70,14 @@ class Post:
             interfaces = _program_interfaces(self._state, self._explanation)
             self._watch = Watch(self._node, places(self._explanation, self._node.name), interfaces)
         self._begun = time.monotonic()
-        if wanted.observe is not None:
+        if wanted.observe is None:
+            return
+        try:
             self._observe(wanted.observe + (PROBE_SECONDS if wanted.probe else 0.0))
+        except EvidenceError as error:
+            if self._watch is None:
+                raise
+            self._refusal = f"{self._node.name}: {error}"
 
     def _observe(self, seconds: float) -> None:
         self._refusal = _no_trace(self._state, self._explanation)

@@ -227,6 +227,7 @@ def test_reading_is_no_right_to_observe(nodes: Nodes) -> None:
     assert refusal.startswith("node2: ")
     assert "/calico-debug/active/v1/observations" in refusal
     assert found["witnesses"]["observed"]["node"] == "node1"
+    assert (found["witnesses"]["counted"]["verdict"], found["witnesses"]["counted"]["node"]) == ("denied", "node2")
 
 
 @pytest.mark.parametrize("case", WITNESSED)
