@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from calico_debug.agent import namespace_files
-from calico_debug.agent.gather import _probe
+from calico_debug.agent.gather import Post
+from calico_debug.agent.instruments import KernelInstruments
 from calico_debug.agent.probe import namespace_behind, probe
 from calico_debug.agent.probe_packets import MARK_ID, PAYLOAD
 from calico_debug.errors import EvidenceError
 from calico_debug.evidence.bundle import open_bundle
 from calico_debug.model.explanation import NewConnection
-from calico_debug.model.observation import FlowTuple
+from calico_debug.model.observation import FlowTuple, Wanted
 from tests.explain.observations import DENIED
 from tests.lab import namespaces
 from tests.lab.demo import RECORDING
@@ -185,6 +186,7 @@ def test_what_no_probe_can_be_made_of(protocol: int, port: int | None, said: str
 
 def test_connections_that_exist_are_not_probed() -> None:
     node = open_bundle(str(RECORDING)).node("node1")
-    ends = FlowTuple(6, ip_address("10.0.0.1"), ip_address("10.0.0.2"), 1000, 80)
-    report = _probe(replace(DENIED, new_connection=NewConnection("denied", None)), node, ends)
+    existing = replace(DENIED, new_connection=NewConnection("denied", None))
+    here = replace(existing, source=replace(existing.source, node="node1"))
+    report = Post(node, here, Wanted(probe=True), lambda *_: "", KernelInstruments()).probe()
     assert (report.sent, "would break it" in report.error) == (0, True)
