@@ -76,8 +76,13 @@ def facts(document: Any) -> Any:
     return [facts(one) for one in document] if isinstance(document, list) else document
 
 
-@pytest.mark.parametrize("case", ENDS)
-@pytest.mark.parametrize("place", ["outside", "node1", "node2"])
+@pytest.mark.parametrize(
+    ("place", "case"),
+    [
+        *(("outside", case) for case in ENDS),
+        *((node, case) for node in ("node1", "node2") for case in ("denied by ingress", "to a service")),
+    ],
+)
 def test_wherever_it_is_asked_the_answer_is_that_of_both_nodes(
     reached: Agents, recorded: str, case: str, place: str
 ) -> None:
@@ -100,8 +105,10 @@ WITNESSED = {
 """What each flow meets: the verdict, where it is decided, and what packets show."""
 
 
-@pytest.mark.parametrize("case", WITNESSED)
-@pytest.mark.parametrize("place", ["outside", "node1", "node2"])
+@pytest.mark.parametrize(
+    ("place", "case"),
+    [*(("outside", case) for case in WITNESSED), ("node1", "denied by ingress"), ("node2", "denied by ingress")],
+)
 def test_three_witnesses_over_two_nodes(reached: Agents, case: str, place: str) -> None:
     source, target = ENDS[case]
     verdict, where, seen = WITNESSED[case]
