@@ -17,6 +17,7 @@ from calico_debug.agent.probe import probe
 from calico_debug.agent.routing import Answer, Request, Route, object_schema
 from calico_debug.errors import CalicoDebugError, EvidenceError, MissingEvidence, UsageError
 from calico_debug.evidence.plain import from_plain, to_plain
+from calico_debug.evidence.wire import ACTIVE, OBSERVATION_SECONDS
 from calico_debug.model.observation import FlowTuple, ProbeReport
 from calico_debug.model.packet_event import Ends
 from calico_debug.state.node import NodeState
@@ -31,11 +32,8 @@ if TYPE_CHECKING:
 
 Flow = TypeVar("Flow", FlowTuple, Ends)
 
-PREFIX = "/active/v1"
 LINES = "application/x-ndjson"
-MOST_SECONDS = 60
-"""Longest observation for somebody else; an exchange has 90 s."""
-ANSWER_SECONDS = MOST_SECONDS + 15.0
+ANSWER_SECONDS = OBSERVATION_SECONDS + 15.0
 MOST_OBSERVATIONS = 2
 """At once: the requests of others need slots, too."""
 TURN = 0.25
@@ -49,7 +47,7 @@ OBSERVATION = object_schema(
     node={"type": "string", "minLength": 1, "maxLength": 253},
     kind={"type": "string", "maxLength": 7, "pattern": "^(rules|packets)$"},
     flows=_FLOWS,
-    milliseconds={"type": "integer", "minimum": 1, "maximum": MOST_SECONDS * 1000},
+    milliseconds={"type": "integer", "minimum": 1, "maximum": OBSERVATION_SECONDS * 1000},
 )
 PROBE = object_schema(
     "node flow interface",
@@ -177,7 +175,7 @@ def witness_routes(source: Callable[[Request], EvidenceSource]) -> tuple[Route, 
     return (
         Route(
             "POST",
-            f"{PREFIX}/observations",
+            f"{ACTIVE}/observations",
             "observe",
             "Observe packets of a flow, for a while",
             "a line when it has begun, one a second, and one with what was seen",
@@ -188,7 +186,7 @@ def witness_routes(source: Callable[[Request], EvidenceSource]) -> tuple[Route, 
         ),
         Route(
             "POST",
-            f"{PREFIX}/observations/{{id}}/finish",
+            f"{ACTIVE}/observations/{{id}}/finish",
             "finishObservation",
             "End an observation now",
             "that it will end",
@@ -199,7 +197,7 @@ def witness_routes(source: Callable[[Request], EvidenceSource]) -> tuple[Route, 
         ),
         Route(
             "POST",
-            f"{PREFIX}/probes",
+            f"{ACTIVE}/probes",
             "probe",
             "Send probe packets of a flow",
             "what was sent, and what answered",

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from calico_debug.agent.peers import agents_namespace
 from calico_debug.cli.agent_client import find_token
 from calico_debug.cli.reach import MOST_NODES, Agents, PodAgents, PublishedAgents, Reach
-from calico_debug.cli.remote_instruments import MOST_SECONDS, RemoteInstruments
+from calico_debug.cli.remote_instruments import RemoteInstruments
 from calico_debug.cli.tracer import EvidenceTracer
 from calico_debug.errors import EvidenceError
+from calico_debug.evidence.wire import OBSERVATION_SECONDS
 from calico_debug.explain.engine import Engine
 from calico_debug.explain.reach import observed_for_less
 from calico_debug.state.cluster import load_cluster
@@ -80,8 +81,8 @@ class ReachingTracer(EvidenceTracer):
         """See `EvidenceTracer`."""
         found = super().witness(explanation, wanted)
         asked = wanted.observe or 0.0
-        short = [name for name in self._engine.states if asked > MOST_SECONDS and self._reach.is_remote(name)]
-        findings = (*found.findings, *(observed_for_less(name, MOST_SECONDS, asked) for name in short))
+        short = [name for name in self._engine.states if asked > OBSERVATION_SECONDS and self._reach.is_remote(name)]
+        findings = (*found.findings, *(observed_for_less(name, OBSERVATION_SECONDS, asked) for name in short))
         return replace(found, findings=findings)
 
     def _posts(self, explanation: FlowExplanation, wanted: Wanted) -> Sequence[Post]:

@@ -18,6 +18,11 @@ LENGTH = struct.Struct("<I")
 BATCH = struct.Struct("<IIII")
 """Of one batch: entries, possible CPUs (1 where values are not per CPU), bytes of keys, bytes of values."""
 
+ACTIVE = "/active/v1"
+"""What the paths of an agent begin with that change something on its node."""
+OBSERVATION_SECONDS = 60
+"""Longest observation that an agent makes for others: it gives an exchange 90 s."""
+
 LONGEST = 1 << 30
 """Bytes that one piece may claim to have; a kernel's answer or a batch of entries is far below."""
 

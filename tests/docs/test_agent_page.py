@@ -6,17 +6,23 @@ from calico_debug.agent import application, reviews, server, tls
 from calico_debug.agent.capture_routes import EVENTS, SECONDS, STREAM_EVENTS, STREAM_SECONDS, STREAMS
 from calico_debug.agent.captures.manager import MOST_BYTES, MOST_KEPT, MOST_RUNNING
 from calico_debug.agent.captures.running import BOUNDS, CaptureLimits
-from calico_debug.agent.reviews import AUDIENCE
+from calico_debug.agent.publication import LABEL, NAME
+from calico_debug.agent.reviews import AUDIENCE, PREFIX
 from calico_debug.agent.routes import routes
 from calico_debug.agent.routing import ERRORS
 from calico_debug.agent.run import METRICS_PATHS
 from calico_debug.agent.settings import DEFAULT_CAPTURES, DEFAULT_METRICS, DEFAULT_SOCKET, VARIABLES
+from calico_debug.agent.witnessing import MOST_OBSERVATIONS
 from calico_debug.capture.predictions import MOST
+from calico_debug.cli.reach import MOST_NODES, RETRY_SECONDS
+from calico_debug.cli.transports import CONNECT_SECONDS, RELAY, SILENCE
+from calico_debug.evidence.wire import ACTIVE, OBSERVATION_SECONDS
 from tests.agent.serving import work_over
-from tests.daemonset.test_manifests import OVERLAYS
+from tests.daemonset.test_manifests import DAEMONSET, OVERLAYS, documents
 from tests.docs.markdown import DOCS, code, section, tables
 from tests.evidence.memory import MemorySource
 
+OBSERVER = DAEMONSET / "overlays" / "trace" / "observer.yaml"
 TEXT = (DOCS / "agent.md").read_text(encoding="utf-8")
 
 
@@ -83,3 +89,22 @@ def test_limits_of_captures() -> None:
 
 def test_overlays() -> None:
     assert tuple(code(row[0]) for row in tables(section("agent.md", "On a cluster"))[0]) == OVERLAYS
+
+
+def test_observations_for_others() -> None:
+    said = f"An agent makes {MOST_OBSERVATIONS} observations at once, each of {OBSERVATION_SECONDS} s at most"
+    assert said in section("agent.md", "Paths")
+    (role,) = [one for one in documents(OBSERVER) if one["kind"] == "ClusterRole"]
+    assert role["rules"] == [{"nonResourceURLs": [f"{PREFIX}{ACTIVE}/*"], "verbs": ["post"]}]
+
+
+def test_limits_of_other_nodes() -> None:
+    for said in (
+        f"service are, {MOST_NODES} at the most",
+        f"An agent is given {CONNECT_SECONDS:g} s to take a",
+        f"and {SILENCE:g} s of silence",
+        f"left alone for {RETRY_SECONDS:g} s",
+        f"`{' '.join(RELAY)}`",
+        f"`{LABEL}={NAME}`",
+    ):
+        assert said in TEXT, said
