@@ -17,12 +17,13 @@ from calico_debug.errors import EvidenceError
 from calico_debug.evidence.wire import OBSERVATION_SECONDS
 from calico_debug.explain.engine import Engine
 from calico_debug.explain.reach import observed_for_less
+from calico_debug.explain.settled import explain_settled
 from calico_debug.state.cluster import load_cluster
 from calico_debug.state.flow_nodes import flow_nodes
 from calico_debug.state.node import NodeState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from calico_debug.agent.cluster import LiveCluster
     from calico_debug.agent.gather import Post
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from calico_debug.model.explanation import FlowExplanation
     from calico_debug.model.flow import Flow
     from calico_debug.model.observation import Wanted
+    from calico_debug.state.resolve import Resolver
 
 LINUX = "linux"
 MOST_ENGINES = 8
@@ -52,15 +54,17 @@ class ReachingTracer(EvidenceTracer):
             source.leave()
         super().__init__(source, namespace, cluster)
         self._reach = source
+        self._resolver = self._engine.resolver
         self._states: dict[str, NodeState] = dict(self._engine.states)
         self._engines: OrderedDict[tuple[str, ...], Engine] = OrderedDict()
 
-    def _explain(self, flow: Flow) -> FlowExplanation:
+    def _explain(self, resolve: Callable[[Resolver], Flow]) -> tuple[Flow, FlowExplanation]:
+        flow = resolve(self._resolver)
         wanted = list(self._nodes_of(flow))
         for _ in range(2 * MOST_NODES):
-            self._engine = self._engine_over(self._reach.open(wanted))
+            names = self._reach.open(wanted)
             try:
-                explanation = self._engine.explain(flow)
+                explanation = self._settled(names, flow)
             except EvidenceError as error:
                 if not self._reach.drop_failed(error):
                     raise
@@ -75,7 +79,17 @@ class ReachingTracer(EvidenceTracer):
         else:
             raise EvidenceError("agents of the flow's nodes come and go: trace again")
         findings = (*explanation.findings, *self._reach.findings(wanted))
-        return replace(explanation, findings=tuple(dict.fromkeys(findings)))
+        return flow, replace(explanation, findings=tuple(dict.fromkeys(findings)))
+
+    def _settled(self, names: Sequence[str], flow: Flow) -> FlowExplanation:
+        """The explanation from rules that belong together; they are those of the next question, too."""
+        before = self._engine_over(names)
+        self._engine, _, explanation = explain_settled(before, lambda _: flow)
+        if self._engine is not before:
+            self._states.update(self._engine.states)
+            self._engines.clear()
+            self._engines[tuple(names)] = self._engine
+        return explanation
 
     def witness(self, explanation: FlowExplanation, wanted: Wanted) -> FlowExplanation:
         """See `EvidenceTracer`."""

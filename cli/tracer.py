@@ -12,7 +12,7 @@ from calico_debug.explain.engine import Engine
 from calico_debug.explain.settled import explain_settled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from calico_debug.advice.words import Advisor
     from calico_debug.agent.cluster import ClusterReader
