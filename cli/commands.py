@@ -10,8 +10,8 @@ from calico_debug.cli.assertions import assertions
 from calico_debug.cli.bundle import bundle
 from calico_debug.cli.capture import capture
 from calico_debug.cli.chain import chain
-from calico_debug.cli.diff import diff
 from calico_debug.cli.completion import completion
+from calico_debug.cli.diff import diff
 from calico_debug.cli.doctor import doctor
 from calico_debug.cli.drift import drift
 from calico_debug.cli.dump import COMMANDS as LISTINGS
