@@ -75,7 +75,8 @@ def _told(ask: Ask, seconds: int, found: bool) -> tuple[str, tuple[str, ...]]:
     """Since when there are samples, and what they lack."""
     step = max(LEAST_STEP, seconds // POINTS)
     agents = _number(ask(f"count(count by (instance) (last_over_time({INFO.name}[{seconds}s])))"))
-    oldest = _number(ask(f"min(min_over_time(timestamp({INFO.name})[{seconds}s:{step}s]))"))
+    # The window's steps may all be before the first sample of an agent that is new: then there is only the last
+    oldest = _number(ask(f"min(min_over_time(timestamp({INFO.name})[{seconds}s:{step}s]) or timestamp({INFO.name}))"))
     refused = _number(ask(f"max(max_over_time({SERIES_DROPPED.name}[{seconds}s]))"))
     notes = []
     if not found:
@@ -91,7 +92,8 @@ def _told(ask: Ask, seconds: int, found: bool) -> tuple[str, tuple[str, ...]]:
     if oldest is None or agents is None:
         return "unknown: Prometheus has no sample of an agent in the window", tuple(notes)
     first = datetime.fromtimestamp(oldest, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return f"{first} ({seconds} s were asked for; {round(agents)} agents)", tuple(notes)
+    number = "1 agent" if round(agents) == 1 else f"{round(agents)} agents"
+    return f"{first} ({seconds} s were asked for; {number})", tuple(notes)
 
 
 def _by_rule(document: Any) -> dict[RuleKey, float]:
