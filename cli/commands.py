@@ -15,6 +15,7 @@ from calico_debug.cli.drift import drift
 from calico_debug.cli.dump import COMMANDS as LISTINGS
 from calico_debug.cli.errors import PROGRAM
 from calico_debug.cli.hits import hits
+from calico_debug.cli.lockout import lockout
 from calico_debug.cli.observe import observe
 from calico_debug.cli.policies import COMMANDS as POLICY_COMMANDS
 from calico_debug.cli.staged import staged
@@ -60,5 +61,5 @@ commands.add_command(drift)
 commands.add_command(agent)
 commands.add_command(observe)
 commands.add_command(capture)
-for command in (doctor, hits, staged, stale, switch, *POLICY_COMMANDS, *LISTINGS):
+for command in (doctor, hits, lockout, staged, stale, switch, *POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)
