@@ -101,25 +101,29 @@ class Judge:
             if decision.verdict != "allowed":
                 return self._told(endpoint, one, decision)
             if decision.reason == "rule":
-                return self._answers(endpoint, one) if traffic == "untracked" else Judgement(STAYS)
-        if one.vital.tunnel:
-            return Judgement(STAYS)
-        decision = self._decide(endpoint, direction, flow, "normal")
-        return Judgement(STAYS) if decision.verdict == "allowed" else self._told(endpoint, one, decision)
+                return self._answers(endpoint, one, tracked=traffic != "untracked")
+        if not one.vital.tunnel:
+            decision = self._decide(endpoint, direction, flow, "normal")
+            if decision.verdict != "allowed":
+                return self._told(endpoint, one, decision)
+        return self._answers(endpoint, one, tracked=True)
 
-    def _answers(self, endpoint: Endpoint, one: NodeFlow) -> Judgement:
-        """Nothing remembers what untracked policy accepted, so the answers meet policy, too."""
+    def _answers(self, endpoint: Endpoint, one: NodeFlow, *, tracked: bool) -> Judgement:
+        """Untracked policy meets answers, too, as it comes before conntrack; and nothing remembers what it accepted, so
+        answers to that meet normal policy.
+        """
         back, flow = _OPPOSITE[one.vital.direction], one.flow
         answer = PolicyFlow(
             flow.destination, flow.source, flow.protocol, flow.destination_port, flow.source_port, flow.icmp
         )
-        for traffic in ("untracked", "normal"):
+        stages: tuple[Traffic, ...] = ("untracked",) if tracked else ("untracked", "normal")
+        for traffic in stages:
             if traffic == "untracked" and not self._is_policed(endpoint, back, traffic):
                 continue
             decision = self._decide(endpoint, back, answer, traffic)
             if decision.verdict != "allowed":
                 told = self._told(endpoint, replace(one, flow=answer), decision)
-                return replace(told, why=f"untracked policy lets it through, and its answers meet policy: {told.why}")
+                return replace(told, why=f"its answers meet policy that comes before conntrack: {told.why}")
             if decision.reason == "rule":
                 break
         return Judgement(STAYS)
@@ -143,16 +147,17 @@ class Judge:
     def _elsewhere(self, endpoint: Endpoint, one: NodeFlow, decision: Decision) -> Iterator[str]:
         """Rules that may let the flow through for another peer than the one that stands for those not known."""
         direction = decision.direction
-        for tier in self.intent.applicability.tiers_of(endpoint, direction, decision.traffic):
-            for applied in tier.enforced:
-                for rule in applied.policy.rules(direction):
-                    side = rule.source if direction == "ingress" else rule.destination
-                    open_side = Side(ports=side.ports, not_ports=side.not_ports)
-                    if rule.action not in ("Allow", "Pass") or side == open_side:
-                        continue
-                    any_peer = replace(rule, **{"source" if direction == "ingress" else "destination": open_side})
-                    if self.intent.matching.matches(any_peer, one.flow, {}) is not False:
-                        yield f"{applied.policy.key}, {direction} rule {rule.index} ({rule.action})"
+        stages: tuple[Traffic, ...] = (*BEFORE_TRANSLATION, "normal")
+        tiers = [self.intent.applicability.tiers_of(endpoint, direction, traffic) for traffic in stages]
+        for applied in (applied for found in tiers for tier in found for applied in tier.enforced):
+            for rule in applied.policy.rules(direction):
+                side = rule.source if direction == "ingress" else rule.destination
+                open_side = Side(ports=side.ports, not_ports=side.not_ports)
+                if rule.action not in ("Allow", "Pass") or side == open_side:
+                    continue
+                any_peer = replace(rule, **{"source" if direction == "ingress" else "destination": open_side})
+                if self.intent.matching.matches(any_peer, one.flow, {}) is not False:
+                    yield f"{applied.policy.key}, {direction} rule {rule.index} ({rule.action})"
 
 
 def denied_by(decision: Decision) -> str:

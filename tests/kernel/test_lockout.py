@@ -52,9 +52,10 @@ SERVICES = (
     Service("calico-system", "calico-typha", (ServicePort(5473, 5473),), "10.96.0.2", backends=("node1", "node2")),
 )
 ALLOWING = Profile("projectcalico-default-allow", (Rule("Allow"),), (Rule("Allow"),))
+# The outside client is in none of these networks, like the address that stands for those not known
 ENTITIES = st.builds(
     Entity,
-    nets=st.sampled_from([(), (), ("172.30.0.0/24",), ("172.30.0.12/32",), ("172.30.0.100/32", "10.0.0.0/8")]),
+    nets=st.sampled_from([(), (), ("172.30.0.0/26",), ("172.30.0.12/32",), ("172.30.0.11/32", "10.0.0.0/8")]),
 )
 
 
@@ -79,7 +80,7 @@ def rules(draw: DrawFn) -> Rule:
 
 @st.composite
 def policies(draw: DrawFn, number: int) -> Policy:
-    form = draw(st.sampled_from(["normal", "normal", "forward", "pre-dnat"]))
+    form = draw(st.sampled_from(["normal", "normal", "forward", "pre-dnat", "untracked"]))
     some = st.lists(rules(), max_size=3).map(tuple)
     return Policy(
         "GlobalNetworkPolicy",
@@ -91,6 +92,7 @@ def policies(draw: DrawFn, number: int) -> Policy:
         egress=draw(st.none() | some) if form != "pre-dnat" else None,
         pre_dnat=form == "pre-dnat",
         apply_on_forward=form != "normal",
+        do_not_track=form == "untracked",
     )
 
 
