@@ -21,6 +21,7 @@ from calico_debug.cli.policies import COMMANDS as POLICY_COMMANDS
 from calico_debug.cli.staged import staged
 from calico_debug.cli.stale import stale
 from calico_debug.cli.switch import switch
+from calico_debug.cli.top import top
 from calico_debug.cli.trace import trace
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -61,5 +62,5 @@ commands.add_command(drift)
 commands.add_command(agent)
 commands.add_command(observe)
 commands.add_command(capture)
-for command in (doctor, hits, lockout, staged, stale, switch, *POLICY_COMMANDS, *LISTINGS):
+for command in (doctor, hits, lockout, staged, stale, switch, top, *POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

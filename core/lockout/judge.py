@@ -155,7 +155,8 @@ class Judge:
                 open_side = Side(ports=side.ports, not_ports=side.not_ports)
                 if rule.action not in ("Allow", "Pass") or side == open_side:
                     continue
-                any_peer = replace(rule, **{"source" if direction == "ingress" else "destination": open_side})
+                ingress = direction == "ingress"
+                any_peer = replace(rule, source=open_side) if ingress else replace(rule, destination=open_side)
                 if self.intent.matching.matches(any_peer, one.flow, {}) is not False:
                     yield f"{applied.policy.key}, {direction} rule {rule.index} ({rule.action})"
 
