@@ -10,7 +10,7 @@ import click
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.nodes import open_nodes, place_options
-from calico_debug.errors import EvidenceError, UsageError
+from calico_debug.errors import EvidenceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ HELP = """Say whether a change of policy would cut what nodes live by: kubelet, 
     Examples:
       calico-debug lockout host-policy.yaml --bundle recording.tar.gz
       calico-debug lockout --bundle recording.tar.gz -o json
-      calico-debug lockout - --kubeconfig ~/.kube/lab < host-policy.yaml
+      calico-debug lockout host-policy.yaml --kubeconfig ~/.kube/lab
     """
 
 
@@ -69,7 +69,7 @@ def _read(environment: Environment, file: str) -> Change:
         with Path(file).open("rb") as opened:
             return decode_change(opened.read(LARGEST + 1), file)
     except OSError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror}): name a file with manifests") from None
+        raise EvidenceError(f"{file} cannot be read ({error.strerror}): name a file with manifests") from None
 
 
 def _known_of(

@@ -82,7 +82,7 @@ def failsafes_of(
                     entries, origin = _listed(given), f"FelixConfiguration {name}"
             if variable in environment:
                 entries, origin = _words(environment[variable]), f"{variable} of Felix's environment"
-        except (Unreadable, TypeError, KeyError) as error:
+        except (Unreadable, AttributeError, TypeError, KeyError) as error:
             problems.setdefault(f"{field} of node {node} is not understood: {error}")
         found[direction] = entries
         origins.setdefault(origin)

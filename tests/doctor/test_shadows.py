@@ -12,10 +12,8 @@ from tests.recordings import Recording, recordings
 @pytest.mark.parametrize("recording", recordings("-stale-nft"), ids=lambda one: one.name)
 def test_a_policy_that_freezes_a_tier_shadows_the_others(recording: Recording) -> None:
     found = seen(examine(recording.source, ["node1", "node2"]), "rule-shadowed")
-    assert found == [
-        "NetworkPolicy stars/platform.stars-backend, rule 0 (Allow), ingress: shadowed by GlobalNetworkPolicy "
-        "platform.freeze, rule 0 (Deny)"
-    ]
+    shadow = "GlobalNetworkPolicy platform.freeze, rule 0 (Deny)"
+    assert found == [f"NetworkPolicy stars/platform.stars-backend, rule 0 (Allow), ingress: shadowed by {shadow}"]
 
 
 @pytest.mark.parametrize(
