@@ -23,20 +23,23 @@ NOTHING: Final[Values] = ()
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of packets. ``what`` tells fields apart; values are ``ABSENT`` and 0 to 2 ** ``width`` - 1."""
+    """A field of packets. ``what`` tells fields apart; values are 0 to 2 ** ``width`` - 1, and `ABSENT` unless every
+    packet ``has`` the field.
+    """
 
     what: Hashable
     width: int
+    has: bool = False
 
     @property
     def known(self) -> Values:
-        """Every value but `ABSENT`."""
+        """Every value that can be compared."""
         return ((0, (1 << self.width) - 1),)
 
     @property
     def everything(self) -> Values:
         """Every value."""
-        return ((ABSENT, (1 << self.width) - 1),)
+        return ((0 if self.has else ABSENT, (1 << self.width) - 1),)
 
 
 Box = Mapping[Field, Values]

@@ -30,7 +30,7 @@ LIMITS: Final = (Limit, Quota, ConnectionLimit)
 
 def mark_bit(position: int) -> Field:
     """The field for one bit of the packet's mark."""
-    return Field(("mark", position), 1)
+    return Field(("mark", position), 1, True)
 
 
 class Reader:
@@ -112,7 +112,8 @@ def _opaque(lookup: Lookup, source: object) -> Field:
 def plain_field(expression: Expression) -> Field | None:
     """The field that an expression reads whole, None for others. The values that ipset takes for ports are not."""
     if isinstance(expression, Payload) and expression.base != "ipset":
-        return Field(expression, expression.width)
+        # Rules for one family meet packets of that family, whole header and all
+        return Field(expression, expression.width, expression.base == "network")
     if expression == Meta("l4proto"):
         return Field(expression, BYTE)
     return None

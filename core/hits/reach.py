@@ -7,7 +7,7 @@ means that is not understood, it may match and may not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from calico_debug.explain.evaluation import mark_test
@@ -66,10 +66,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Packets on their way, and the rule that set each bit of their mark."""
+    """Packets on their way, and the rule that set each bit of their mark. ``arrived``: they met the target in vain."""
 
     box: Box
     setters: Mapping[int, Rule] = field(default_factory=dict)
+    arrived: bool = False
 
 
 class Reached(Exception):  # noqa: N818 - ends a walk early
@@ -86,6 +87,8 @@ class Reach:
 
     def ask(self, chain: Place, target: Rule) -> Answer:
         """Whether a packet that enters ``chain`` can match ``target``. Raises `Unclear` and `EvidenceError`."""
+        if not any(one is target for one in self._ruleset.rules(target.family, target.table, target.chain) or ()):
+            raise Unclear
         own = restricted(ANY, try_conditions(self.reader, target))
         if own is None:
             return Answer(False, arrived=True)
@@ -148,13 +151,14 @@ class _Walk:
                 continue
             if rule is self._target:
                 raise Reached
-            changed = _Group(met, group.setters)
+            changed = replace(group, box=met)
             if isinstance(verdict, Verdict) and verdict.kind == "jump":
                 self._kept_away(rule, verdict, group)
             matched.append(_marked(changed, rule))
-            left += [_Group(one, group.setters) for one in rest(group.box, conditions)]
+            left += [replace(group, box=one) for one in rest(group.box, conditions)]
         if rule is self._target:
             self._arrived = True
+            return [replace(group, arrived=True) for group in groups]
         if not matched:
             return groups
         if verdict is None or verdict.kind == "continue":
@@ -173,7 +177,7 @@ class _Walk:
         return left
 
     def _take(self, rule: Rule, groups: Sequence[_Group]) -> None:
-        for group in groups:
+        for group in (one for one in groups if not one.arrived):
             for taker in _setters(rule, group) or [rule]:
                 # A rule that is not understood takes away nothing for certain
                 if try_conditions(self._reader, taker).exact:
@@ -181,7 +185,9 @@ class _Walk:
 
     def _kept_away(self, rule: Rule, verdict: Verdict | None, group: _Group) -> None:
         """Packets that skip the jump to the target's chain, since a rule before has set their mark."""
-        if verdict is None or verdict.kind != "jump" or not self._leads_to_target(rule, verdict.chain):
+        if verdict is None or verdict.kind != "jump" or group.arrived:
+            return
+        if not self._leads_to_target(rule, verdict.chain):
             return
         for test in map(mark_test, rule.statements):
             for bit, setter in group.setters.items() if test is not None and not test[1] else ():
@@ -248,4 +254,4 @@ def _marked(group: _Group, rule: Rule) -> _Group:
             elif flipped >> bit & 1:
                 box.pop(one, None)
                 setters.pop(bit, None)
-    return _Group(box, setters)
+    return replace(group, box=box, setters=setters)
