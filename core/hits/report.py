@@ -82,7 +82,7 @@ def unused(rules: Iterable[RuleHits]) -> Iterable[RuleHits]:
 
 
 def document(report: HitReport) -> Mapping[str, Any]:
-    """The report for machines (docs/json.md)."""
+    """The report for machines (docs/cli.md)."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

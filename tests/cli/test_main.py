@@ -27,8 +27,10 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
         *("agent", "assert", "attachments", "bundle", "capture", "chain", "conntrack", "counters", "doctor", "drift"),
         *(
             "endpoints",
+            "hits",
             "ifstate",
             "ipsets",
+            "lockout",
             "nat",
             "observe",
             "policies",
@@ -37,6 +39,7 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
             "staged",
             "stale",
             "switch",
+            "top",
             "trace",
         ),
     ]
