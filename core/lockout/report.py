@@ -11,6 +11,7 @@ from calico_debug.doctor.model import ClusterView
 from calico_debug.intent.model import PolicyFlow
 from calico_debug.lockout.changes import Change
 from calico_debug.lockout.failsafes import Failsafes, failsafes_of
+from calico_debug.lockout.host_action import judge_host_action
 from calico_debug.lockout.judge import CUT, CUT_BEFORE, OPEN, RANK, STAYS, Judge, Judgement, denied_by
 from calico_debug.lockout.vitals import ANY_PORT, DNS_PORT, TCP, UDP, Facts
 from calico_debug.model.explanation import API_VERSION
@@ -102,6 +103,7 @@ class _Preview:
             lambda node: failsafes(node, changed=True),
             interfaces,
         )
+        self._host_actions = {True: (after, environments), False: (known, environments)}
         self._before = None
         if change is not None:
             self._before = Judge(cluster, lambda node: failsafes(node, changed=False), interfaces)
@@ -183,23 +185,32 @@ class _Preview:
                 if PROTOCOL_NUMBERS.get(backend.protocol.lower()) != protocol:
                     continue
                 flow = PolicyFlow(source, backend.address, protocol, ANY_PORT, backend.port)
-                found.append((*self._pod_standing(flow), f"{pod} -> {backend.address}"))
+                judged = self._judge_pod(flow, node)
+                found.append((judged.standing, judged.why, f"{pod} -> {backend.address}"))
         if found:
             standing, why, example = max(found, key=lambda one: RANK.index(one[0]))
             port = DNS_PORT if protocol == UDP else next(one.port for one in backends)
             yield Row(node, name, "egress", protocol, port, standing, why, example, len(found))
 
-    def _pod_standing(self, flow: PolicyFlow) -> tuple[str, str]:
-        after = self._after.intent.decide(flow)
-        decisive = after.decisive
-        if after.verdict == "allowed" or decisive is None:
-            return STAYS, ""
-        if after.verdict == "undetermined":
-            return OPEN, "; ".join(decisive.doubts) or "not all rules are understood"
-        why = f"{decisive.endpoint}: {denied_by(decisive)}" if decisive.endpoint is not None else denied_by(decisive)
-        if self._before is not None and self._before.intent.decide(flow).verdict == "denied":
-            return CUT_BEFORE, why
-        return CUT, why
+    def _judge_pod(self, flow: PolicyFlow, node: str) -> Judgement:
+        after = self._decided(self._after, flow, node, changed=True)
+        if after.standing != CUT or self._before is None:
+            return after
+        before = self._decided(self._before, flow, node, changed=False)
+        return Judgement(CUT_BEFORE, after.why) if before.standing == CUT else after
+
+    def _decided(self, judge: Judge, flow: PolicyFlow, node: str, *, changed: bool) -> Judgement:
+        found = judge.intent.decide(flow)
+        decisive = found.decisive
+        if found.verdict == "allowed" or decisive is None:
+            return Judgement(STAYS)
+        if decisive.reason == "host-default":
+            settings, environments = self._host_actions[changed]
+            return judge_host_action(node, settings, environments.get(node, {}))
+        if found.verdict == "undetermined":
+            return Judgement(OPEN, "; ".join(decisive.doubts) or "not all rules are understood")
+        where = f"{decisive.endpoint}: " if decisive.endpoint is not None else ""
+        return Judgement(CUT, f"{where}{denied_by(decisive)}")
 
 
 def document(found: Preview) -> Mapping[str, Any]:
