@@ -213,6 +213,27 @@ def test_once(lab: Lab) -> None:
     assert "DROPS" in namespaces.run(lab.namespace("node1"), command)
 
 
+@pytest.mark.kernel
+def test_through_an_agent(lab: Lab, tmp_path: Path) -> None:
+    socket = tmp_path / "agent.sock"
+    command = ["ip", "netns", "exec", lab.namespace("node1"), str(PROGRAM), "agent", "--socket", str(socket)]
+    with subprocess.Popen([*command, "--metrics", "off"], stderr=subprocess.PIPE) as agent:
+        try:
+            assert agent.stderr is not None
+            assert agent.stderr.readline()  # it says that it serves
+            ran = subprocess.run(
+                [PROGRAM, "top", "--once", "--agent", str(socket), "-o", "json"],
+                capture_output=True,
+                timeout=SECONDS,
+                check=True,
+            )
+        finally:
+            agent.terminate()
+    told = json.loads(ran.stdout)
+    assert any(one.get("policy") == "only-tcp" for one in told["rules"])
+    assert all("perSecond" in one for one in told["rules"])
+
+
 def test_what_makes_no_sense() -> None:
     for options, message in (
         (("-o", "json"), "give both"),
