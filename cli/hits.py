@@ -13,9 +13,8 @@ from calico_debug.cli.nodes import open_nodes, place_options
 from calico_debug.errors import EvidenceError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
-    from calico_debug.evidence.source import EvidenceSource
     from calico_debug.hits.model import NodeHits
 
 HELP = """Say how often each rule was met, and which rules nothing can get to.
@@ -60,15 +59,10 @@ def hits(
     seconds = window_seconds(since or DEFAULT_WINDOW)
     server = Prometheus(prometheus) if prometheus is not None else None
     history = read_history(server.ask, seconds) if server is not None else None
-    source, nodes = open_nodes(environment, place)
-    counted, problems = _counted(source, nodes)
+    counted, problems = _counted(environment, place)
     if not counted and history is None:
-        raise EvidenceError(
-            problems[0]
-            if problems
-            else f"{source.origin} has no node to look at: run on a Linux node, or name a bundle"
-        )
-    report = hit_report(source.origin, counted, history)
+        raise EvidenceError(problems[0])
+    report = hit_report(counted, history)
     report = replace(report, notes=(*report.notes, *problems))
     if unused:
         report = replace(report, rules=tuple(only_unused(report.rules)))
@@ -76,12 +70,19 @@ def hits(
     return ExitCode.ANSWERED
 
 
-def _counted(source: EvidenceSource, nodes: Sequence[str]) -> tuple[list[NodeHits], list[str]]:
-    """What each node counted, and why some could not be read."""
+def _counted(environment: Environment, place: Mapping[str, str | None]) -> tuple[list[NodeHits], list[str]]:
+    """What each node counted, and why some could not be read: at least one reason, if none could."""
     from calico_debug.explain.listing.node import NodeListings
     from calico_debug.hits.nodes import node_hits
 
-    found, problems = [], []
+    found: list[NodeHits] = []
+    problems: list[str] = []
+    try:
+        source, nodes = open_nodes(environment, place)
+    except EvidenceError as error:
+        return found, [str(error)]
+    if not nodes:
+        problems.append(f"{source.origin} has no node to look at: run on a Linux node, or name a bundle")
     for name in nodes:
         try:
             found.append(node_hits(NodeListings(source, name)))

@@ -129,7 +129,6 @@ class RuleHits:
 class HitReport:
     """Every rule. ``since`` says what counts are of, ``notes`` what they lack."""
 
-    origin: str
     since: str
     rules: tuple[RuleHits, ...] = ()
     notes: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ KIND: Final = "RuleHits"
 UNUSED: Final = (NOT_MET, UNREACHABLE, EMPTY)
 
 
-def hit_report(origin: str, nodes: Sequence[NodeHits], history: History | None = None) -> HitReport:
+def hit_report(nodes: Sequence[NodeHits], history: History | None = None) -> HitReport:
     """Every rule once, tiers and policies in the order of the nodes. ``history`` has the whole cluster's counts."""
     by_rule: dict[RuleKey, list[NodeCount]] = {}
     for node in nodes:
@@ -42,8 +42,8 @@ def hit_report(origin: str, nodes: Sequence[NodeHits], history: History | None =
     since = dict.fromkeys(node.since for node in nodes)
     if history is not None:
         notes += history.notes
-        return HitReport(origin, history.since, tuple(rules), tuple(notes))
-    return HitReport(origin, "; ".join(since), tuple(rules), tuple(notes))
+        return HitReport(history.since, tuple(rules), tuple(notes))
+    return HitReport("; ".join(since), tuple(rules), tuple(notes))
 
 
 def _rule(key: RuleKey, found: Sequence[NodeCount], known: Mapping[RuleKey, Any], asked: bool) -> RuleHits:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from calico_debug.model.cluster import FelixConfiguration
 
 TCP, UDP, IPIP = 6, 17, 4
-PEERS: Final = 100
-"""Peers of one flow that are looked at; policy seldom tells more of them apart."""
+PEERS: Final = 30
+"""Peers of one flow that are looked at: each node with each other would take minutes in a large cluster."""
 ANY_PORT: Final = 40000
 """Stands for the port that a client draws."""
 
@@ -146,6 +146,9 @@ class Facts:
             yield "who the API servers are is not known: evidence has no endpoints of service default/kubernetes"
         if not self.dns:
             yield "the DNS service of the cluster is not known: no service of kube-system has UDP port 53"
+        if len(self.cluster.nodes) > PEERS + 1:
+            number = len(self.cluster.nodes)
+            yield f"of {number} nodes {PEERS} were taken as peers of each: others may be treated otherwise"
         if not self._view.has("ippools"):
             yield "which encapsulation is used is not known: BGP, VXLAN and IP in IP are taken to be used"
 

@@ -41,6 +41,11 @@ def test_ebpf_nodes_count_evaluations() -> None:
     assert (logged["count"], logged["standing"]) == (None, "not counted")
 
 
+def test_a_bundle_that_is_not_there() -> None:
+    ran = run("hits", "--bundle", "/nowhere")
+    assert (ran.code, ran.out) == (ExitCode.FAILED, "")
+
+
 def test_what_makes_no_sense() -> None:
     for options, message in (
         (("--since", "7d"), "name one with --prometheus"),

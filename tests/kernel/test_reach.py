@@ -47,7 +47,7 @@ def counted(lab: Lab, directory: Path) -> HitReport:
     bundle = directory / f"case-{len(list(directory.iterdir()))}"
     lab.evidence(bundle)
     source = open_bundle(bundle)
-    return hit_report("lab", [node_hits(NodeListings(source, name)) for name in source.nodes()])
+    return hit_report([node_hits(NodeListings(source, name)) for name in source.nodes()])
 
 
 def by_name(report: HitReport) -> dict[tuple[str, str], RuleHits]:

@@ -11,7 +11,7 @@ KEY = RuleKey("nftables", "ingress", "default", "NetworkPolicy", "red", "web", "
 
 
 def report(*rules: RuleHits, **more: tuple[str, ...]) -> HitReport:
-    return HitReport("memory", "yesterday", rules, **more)
+    return HitReport("yesterday", rules, **more)
 
 
 def test_columns_of_the_past_only_where_it_is_known() -> None:
