@@ -200,7 +200,7 @@ class _Watched:
             findings, problem = list(self._findings), self._problem
         flows = self._flows.listed() if self._flows is not None else None
         notes = [problem] if problem else []
-        notes += self._flows.notes if self._flows is not None else []
+        notes += self._flows.notes if self._flows is not None else ()
         return View(
             self._node, datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ"), rules, drops, findings, flows, tuple(notes)
         )
@@ -234,6 +234,7 @@ class _Drops:
         self._watch = watch
         self._lock = Lock()
         self._counts: dict[tuple[str, str], int] = {}
+        self._stopping = False
         self.notes: list[str] = list(watch.notes)
         self._thread = Thread(target=self._take, daemon=True)
         self._thread.start()
@@ -247,6 +248,7 @@ class _Drops:
 
     def stop(self) -> None:
         """Stop watching, and wait until all is taken."""
+        self._stopping = True
         self._watch.stop()
         self._thread.join()
 
@@ -266,9 +268,12 @@ class _Drops:
                 with self._lock:
                     if key in self._counts or len(self._counts) < FLOWS:
                         self._counts[key] = self._counts.get(key, 0) + 1
+            ended = "an hour, a million packets or 10 GiB have passed"
         except CalicoDebugError as error:
+            ended = one_line(str(error))
+        if not self._stopping:
             with self._lock:
-                self.notes.append(f"drops: {one_line(str(error))}")
+                self.notes.append(f"drops are not watched any more: {ended}")
 
 
 @contextmanager
