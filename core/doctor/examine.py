@@ -35,7 +35,11 @@ NODE_CHECKS: tuple[NodeCheck, ...] = (
     NodeCheck("ipsets", "how full ipsets are", capacity.check_sets),
     NodeCheck("node-local DNS", "NodeLocal DNSCache, on eBPF nodes", combinations.check_local_dns),
     NodeCheck("combinations", "features that are not supported together", combinations.check_combinations),
-    NodeCheck("shadowed rules", "rules of policies that no packet gets to, as programmed", shadows.check_shadows),
+    NodeCheck(
+        "shadowed rules",
+        "rules that no packet gets to, not on eBPF nodes",
+        shadows.check_shadows,
+    ),
     NodeCheck("reading", "parts of the eBPF dataplane that could not be read on the way", programs.check_reading),
 )
 """What is looked at on each node, in this order; docs/doctor.md has the same table."""

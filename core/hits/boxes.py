@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 Range = tuple[int, int]
@@ -40,6 +41,12 @@ class Field:
     def everything(self) -> Values:
         """Every value."""
         return ((0 if self.has else ABSENT, (1 << self.width) - 1),)
+
+
+@lru_cache(maxsize=65536)
+def field_of(what: Hashable, width: int, has: bool = False) -> Field:
+    """The same object for the same field, which makes it quick to look up."""
+    return Field(what, width, has)
 
 
 Box = Mapping[Field, Values]
@@ -102,6 +109,18 @@ def without(left: Values, right: Values) -> Values:
         if low <= high:
             found.append((low, high))
     return tuple(found)
+
+
+def apart(box: Box, conditions: Conditions) -> bool:
+    """Whether no packet of the box can match; `restricted` says the same, and takes longer."""
+    for field, values in conditions.wanted:
+        own = box.get(field)
+        if own is not None and len(own) == 1 == len(values):
+            if own[0][0] > values[0][1] or own[0][1] < values[0][0]:
+                return True
+        elif not common(field.everything if own is None else own, values):
+            return True
+    return False
 
 
 def restricted(box: Box, conditions: Conditions) -> Box | None:

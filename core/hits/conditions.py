@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from calico_debug.errors import EvidenceError
-from calico_debug.hits.boxes import NOTHING, Conditions, Field, Values, common, ranges, without
+from calico_debug.hits.boxes import NOTHING, Conditions, Field, Values, common, field_of, ranges, without
 from calico_debug.model.nft import (
     Bitwise,
     ConnectionLimit,
@@ -30,7 +30,7 @@ LIMITS: Final = (Limit, Quota, ConnectionLimit)
 
 def mark_bit(position: int) -> Field:
     """The field for one bit of the packet's mark."""
-    return Field(("mark", position), 1, True)
+    return field_of(("mark", position), 1, True)
 
 
 class Reader:
@@ -113,9 +113,9 @@ def plain_field(expression: Expression) -> Field | None:
     """The field that an expression reads whole, None for others. The values that ipset takes for ports are not."""
     if isinstance(expression, Payload) and expression.base != "ipset":
         # Rules for one family meet packets of that family, whole header and all
-        return Field(expression, expression.width, expression.base == "network")
+        return field_of(expression, expression.width, expression.base == "network")
     if expression == Meta("l4proto"):
-        return Field(expression, BYTE)
+        return field_of(expression, BYTE)
     return None
 
 

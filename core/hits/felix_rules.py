@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from calico_debug.explain.listing.rule_text import EVERYTHING
-from calico_debug.hits.boxes import NOTHING, Conditions, Field, Values, common, ranges, without
+from calico_debug.hits.boxes import NOTHING, Conditions, Field, Values, common, field_of, ranges, without
 from calico_debug.hits.conditions import BYTE, IN_SET, NOT_IN_SET
 from calico_debug.model.flow import PROTOCOL_NUMBERS
 
@@ -74,7 +74,7 @@ def _protocol(name: str, values: list[str], _family: int, _members: Members) -> 
     number = inner.get("number") or PROTOCOL_NUMBERS.get(inner.get("name", "").lower())
     if number is None or not str(number).isdecimal():
         return None
-    return _one(name, Field("protocol", BYTE, True), ((int(number), int(number)),))
+    return _one(name, field_of("protocol", BYTE, True), ((int(number), int(number)),))
 
 
 def _nets(name: str, values: list[str], family: int, _members: Members) -> list[Wanted] | None:
@@ -86,7 +86,7 @@ def _nets(name: str, values: list[str], family: int, _members: Members) -> list[
             return None
         if network.version == family:
             found.append((int(network.network_address), int(network.broadcast_address)))
-    return _one(name, Field(_side(name), WIDTHS[family], True), ranges(found))
+    return _one(name, field_of(_side(name), WIDTHS[family], True), ranges(found))
 
 
 def _ports(name: str, values: list[str], _family: int, _members: Members) -> list[Wanted] | None:
@@ -97,7 +97,7 @@ def _ports(name: str, values: list[str], _family: int, _members: Members) -> lis
         if not (first.isdecimal() and last.isdecimal()):
             return None
         found.append((int(first), int(last)))
-    return _one(name, Field(f"{_side(name)} port", PORT, True), ranges(found))
+    return _one(name, field_of(f"{_side(name)} port", PORT, True), ranges(found))
 
 
 def _sets(name: str, values: list[str], family: int, members: Members) -> list[Wanted] | None:
@@ -107,9 +107,9 @@ def _sets(name: str, values: list[str], family: int, members: Members) -> list[W
     found: list[Wanted] = []
     for value in values:
         addresses = members(value)
-        field = Field(_side(name), WIDTHS[family], True)
+        field = field_of(_side(name), WIDTHS[family], True)
         if addresses is None:
-            field = Field(("in", _side(name), value), 1)
+            field = field_of(("in", _side(name), value), 1)
             found.append((field, NOT_IN_SET if negated else IN_SET))
         else:
             found += _one(name, field, addresses)
@@ -123,7 +123,7 @@ def _sets_with_ports(name: str, values: list[str], _family: int, members: Member
         return None
     found: list[Wanted] = []
     for value in values:
-        field = Field(("in", f"{_side(name)} with port", value), 1)
+        field = field_of(("in", f"{_side(name)} with port", value), 1)
         if members(value) == NOTHING and not negated:
             return [(field, NOTHING)]
         found.append((field, NOT_IN_SET if negated else IN_SET))
@@ -131,7 +131,7 @@ def _sets_with_ports(name: str, values: list[str], _family: int, members: Member
 
 
 def _icmp_type(name: str, values: list[str], _family: int, _members: Members) -> list[Wanted] | None:
-    return _one(name, Field("icmp type", BYTE, True), ((int(values[0]),) * 2,)) if values[0].isdecimal() else None
+    return _one(name, field_of("icmp type", BYTE, True), ((int(values[0]),) * 2,)) if values[0].isdecimal() else None
 
 
 def _icmp_pair(name: str, values: list[str], _family: int, _members: Members) -> list[Wanted] | None:
@@ -140,7 +140,7 @@ def _icmp_pair(name: str, values: list[str], _family: int, _members: Members) ->
     if name.startswith("not_") or not all(one.isdecimal() for one in pair):
         return None
     return [
-        (Field(f"icmp {what}", BYTE, True), ((int(one),) * 2,))
+        (field_of(f"icmp {what}", BYTE, True), ((int(one),) * 2,))
         for what, one in zip(("type", "code"), pair, strict=True)
     ]
 

@@ -25,7 +25,7 @@ from calico_debug.hits.model import (
     everywhere,
 )
 from calico_debug.hits.programs import Named, proofs
-from calico_debug.hits.reach import Reach, Unclear
+from calico_debug.hits.reach import ALL_STEPS, Reach, Unclear
 from calico_debug.metrics.rules import END_OF_TIER
 from calico_debug.model.nft import Counter, Verdict
 from calico_debug.policy.chains import CommentKind, parse_comment
@@ -46,11 +46,14 @@ NO_DEBUG: Final = (
 )
 
 
-def node_hits(listings: NodeListings) -> NodeHits:
-    """Every rule of a node's endpoints. Raises `EvidenceError` when its rules cannot be read."""
+def node_hits(listings: NodeListings, steps: int = ALL_STEPS) -> NodeHits:
+    """Every rule of a node's endpoints. Raises `EvidenceError` when its rules cannot be read.
+
+    ``steps`` bounds what is spent on proofs for rules of the kernel (`calico_debug.hits.reach`).
+    """
     if listings.dataplane == EBPF:
         return _Programs(listings).read()
-    return _Chains(listings).read()
+    return _Chains(listings, steps).read()
 
 
 def rule_word(rule: RuleView, place: int, family: int) -> str:
@@ -95,6 +98,10 @@ class _Found:
         """What is known of another place of the rule: None, if packets may match there."""
         self._proofs.setdefault(key, []).append(proof)
 
+    def may_be_proven(self, key: RuleKey) -> bool:
+        """Whether packets have been kept from the rule wherever it was looked for so far."""
+        return None not in self._proofs.get(key, ())
+
     def counts(self) -> tuple[NodeCount, ...]:
         return tuple(replace(one, proof=everywhere(self._proofs.get(key, []))) for key, one in self._counts.items())
 
@@ -106,12 +113,15 @@ def _sum(left: int | None, right: int | None) -> int | None:
 class _Chains:
     """Rules of the kernel."""
 
-    def __init__(self, listings: NodeListings) -> None:
+    def __init__(self, listings: NodeListings, steps: int) -> None:
         self._listings = listings
         self._walker = NodeWalker(listings.state)
         self._attributor = Attributor(listings.cluster)
         self._ruleset = self._walker.program.ruleset
-        self._reach = {ALWAYS: Reach(self._ruleset, members=False), AS_SETS_ARE: Reach(self._ruleset, members=True)}
+        self._reach = {
+            ALWAYS: Reach(self._ruleset, members=False, steps=steps // 2),
+            AS_SETS_ARE: Reach(self._ruleset, members=True, steps=steps // 2),
+        }
         self._found = _Found(listings.state.name)
         self._names: dict[int, str] = {}
         self._counted: set[int] = set()
@@ -127,10 +137,11 @@ class _Chains:
         for chain, _, rules in endpoints:
             shape = self._shape(chain)
             for key, main in rules:
-                self._found.prove(key, self._proof(chain, shape, main))
+                if self._found.may_be_proven(key):
+                    self._found.prove(key, self._proof(chain, shape, main))
         notes: list[str] = []
         if self._unclear:
-            notes.append(f"whether {self._unclear} rules can be reached is not known: their chains do too much")
+            notes.append(f"whether {self._unclear} rules can be reached is not known: chains do too much or are many")
         return NodeHits(self._listings.state.name, SINCE_CHAINS, self._found.counts(), tuple(notes))
 
     def _rules(self, chain: EndpointChain, view: EndpointView) -> Iterator[tuple[RuleKey, Rule]]:

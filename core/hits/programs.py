@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from calico_debug.hits.boxes import ANY, Box, Conditions, rest, restricted
+from calico_debug.hits.boxes import ANY, Box, Conditions, apart, rest, restricted
 from calico_debug.hits.felix_rules import Members, conditions
 from calico_debug.hits.model import ALWAYS, AS_SETS_ARE, EMPTY, UNREACHABLE
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BOXES: Final = 256
 """Boxes that what is left of a rule may take; beyond that nothing is claimed."""
+COMPARISONS: Final = 1_000_000
+"""Rules held against each other in one tier; what comes behind them is not judged."""
 DECIDING: Final = frozenset({"Allow", "Deny", "Pass"})
 """Actions that end a tier for the packets that match."""
 
@@ -47,6 +49,7 @@ def _nothing_known(_: str) -> None:
 
 def _of_tier(tier: TierView, family: int, members: Members) -> Iterator[tuple[Named, str, tuple[Named, ...]]]:
     before: list[tuple[Named, Conditions]] = []
+    left = COMPARISONS
     for policy in tier.policies:
         for place, rule in enumerate(policy.rules):
             if not rule.programmed or (rule.absent and rule.absent.startswith("it is not of")):
@@ -54,6 +57,9 @@ def _of_tier(tier: TierView, family: int, members: Members) -> Iterator[tuple[Na
             named = (policy, rule, place)
             wanted = conditions(rule.programmed, family, members)
             own = restricted(ANY, wanted)
+            left -= len(before)
+            if left < 0:
+                return
             if own is None:
                 yield named, EMPTY, ()
             elif (by := _shadowing(own, before)) is not None:
@@ -67,8 +73,7 @@ def _shadowing(own: Box, before: list[tuple[Named, Conditions]]) -> tuple[Named,
     left = [own]
     takers: list[tuple[Named, Conditions]] = []
     for named, wanted in before:
-        met = [box for box in left if restricted(box, wanted) is not None]
-        if met:
+        if not all(apart(box, wanted) for box in left):
             takers.append((named, wanted))
             left = [one for box in left for one in rest(box, wanted)]
         if not left or len(left) > BOXES:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from calico_debug.explain.evaluation import mark_test
-from calico_debug.hits.boxes import ANY, Box, rest, restricted
+from calico_debug.hits.boxes import ANY, Box, apart, rest, restricted
 from calico_debug.hits.conditions import Reader, mark_bit, try_conditions
 from calico_debug.model.nft import (
     Bitwise,
@@ -41,6 +41,8 @@ Place = tuple[str, str, str]
 
 STEPS: Final = 200_000
 """Rules times boxes that a question may take; beyond that it is not answered."""
+ALL_STEPS: Final = 2_000_000
+"""The same for all questions about a node."""
 DEPTH: Final = 16
 """Chains inside chains (NFT_JUMP_STACK_SIZE of Linux)."""
 
@@ -80,9 +82,12 @@ class Reached(Exception):  # noqa: N818 - ends a walk early
 class Reach:
     """Answers for the chains of one node."""
 
-    def __init__(self, ruleset: Ruleset, *, members: bool) -> None:
-        """With ``members`` answers hold for what sets hold now, without for whatever they may hold."""
+    def __init__(self, ruleset: Ruleset, *, members: bool, steps: int = ALL_STEPS) -> None:
+        """With ``members`` answers hold for what sets hold now, without for whatever they may hold. All questions
+        together may take so many ``steps``, rules times boxes.
+        """
         self._ruleset = ruleset
+        self._steps = steps
         self.reader = Reader(ruleset, members=members)
 
     def ask(self, chain: Place, target: Rule) -> Answer:
@@ -94,17 +99,21 @@ class Reach:
             return Answer(False, arrived=True)
         # What the mark is when the packet enters is open; bits that the target tests are set on the way
         start = {one: values for one, values in own.items() if not isinstance(one.what, tuple) or one.what[0] != "mark"}
-        return _Walk(self._ruleset, self.reader, target).answer(chain, _Group(start))
+        walk = _Walk(self._ruleset, self.reader, target, min(STEPS, self._steps))
+        try:
+            return walk.answer(chain, _Group(start))
+        finally:
+            self._steps -= walk.steps
 
 
 class _Walk:
     """One question."""
 
-    def __init__(self, ruleset: Ruleset, reader: Reader, target: Rule) -> None:
+    def __init__(self, ruleset: Ruleset, reader: Reader, target: Rule, most: int) -> None:
         self._ruleset, self._reader, self._target = ruleset, reader, target
         self._takers: dict[int, Rule] = {}
         self._arrived = False
-        self._steps = 0
+        self.steps, self._most = 0, most
         self._leads: dict[str, bool] = {}
 
     def answer(self, chain: Place, start: _Group) -> Answer:
@@ -138,13 +147,13 @@ class _Walk:
     def _rule(self, rule: Rule, groups: list[_Group], returned: list[_Group], depth: int) -> list[_Group]:
         verdict = _ending(rule)
         conditions = try_conditions(self._reader, rule)
-        self._steps += len(groups)
-        if self._steps > STEPS:
+        self.steps += len(groups)
+        if self.steps > self._most:
             raise Unclear
         matched: list[_Group] = []
         left: list[_Group] = []
         for group in groups:
-            met = restricted(group.box, conditions)
+            met = None if apart(group.box, conditions) else restricted(group.box, conditions)
             if met is None:
                 left.append(group)
                 self._kept_away(rule, verdict, group)
