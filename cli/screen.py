@@ -64,6 +64,9 @@ def _loop(window: curses.window, read: Callable[[], View], seconds: float) -> No
         key = window.getch()
         if key in (ord("q"), ord("Q")):
             return
+        if key == curses.KEY_RESIZE:
+            # What was written for the old size may stand anywhere now: all is drawn anew
+            window.clear()
         wish = _wished(wish, key, view)
         if time.monotonic() >= due:
             due = time.monotonic() + seconds

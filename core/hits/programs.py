@@ -36,7 +36,9 @@ def proofs(view: EndpointView, members: Members) -> Iterator[tuple[Named, tuple[
         if tier.end is None:
             continue
         found: dict[int, tuple[Named, tuple[str, str, tuple[Named, ...]]]] = {}
-        for holds, known in ((ALWAYS, _nothing_known), (AS_SETS_ARE, members)):
+        texts = [rule.programmed for policy in tier.policies for rule in policy.rules]
+        with_sets = [(AS_SETS_ARE, members)] if any("_set_ids:" in text for text in texts) else []
+        for holds, known in ((ALWAYS, _nothing_known), *with_sets):
             for named, standing, by in _of_tier(tier, view.family, known):
                 found.setdefault(id(named[1]), (named, (standing, holds, by)))
         yield from found.values()
