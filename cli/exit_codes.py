@@ -30,7 +30,10 @@ class ExitCode(IntEnum):
     DENIED = 3, "only with `--exit-code`: the flow is denied or rejected"
     UNDETERMINED = (
         4,
-        "only with `--exit-code`, and of `assert`, `switch compare` and `lockout`: evidence does not settle the verdict",
+        (
+            "only with `--exit-code`, and of `assert`, `switch compare` and `lockout`: evidence does not settle "
+            "the verdict"
+        ),
     )
     INTERRUPTED = 130, "interrupted from the keyboard"
     BROKEN_PIPE = 141, "the reader of the output went away"

@@ -186,8 +186,7 @@ def calico_files(live: LiveCluster) -> set[str]:
 def test_of_calicos_groups_one_is_read(tmp_path: Path) -> None:
     with serving(tmp_path, BOTH) as (fake, live):
         shown = {"tiers.projectcalico.org.json", "networkpolicies.projectcalico.org.json"}
-        stored = {f"{name}.crd.projectcalico.org.json" for name in ("ippools", "felixconfigurations")}
-        assert calico_files(live) == shown | stored
+        assert calico_files(live) == shown | {"ippools.crd.projectcalico.org.json"}
         assert "/apis/apps/v1" not in fake.paths()
 
 
