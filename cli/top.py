@@ -59,6 +59,12 @@ HELP = """Watch a node live: denied traffic, how often rules are met, and what i
 )
 @click.option("--drops", is_flag=True, help="Watch dropped packets, too: attaches programs while the command runs.")
 @click.option("--agent", metavar="SOCKET_OR_URL", help="Read a node through its agent (calico-debug agent).")
+@click.option("--agent-ca", metavar="FILE", help="The certificate of an agent over TLS, or who signed it; PEM.")
+@click.option(
+    "--agent-token-file",
+    metavar="FILE",
+    help="The token for an agent over TLS; when left out CALICO_DEBUG_AGENT_TOKEN, then an agent's own.",
+)
 @click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of --once.")
@@ -123,14 +129,12 @@ def _print(environment: Environment, view: View, output: str) -> None:
 
 def _counters(place: Place, platform: str) -> tuple[str, Samples]:
     """The node's name, and what reads its counters. Raises `CalicoDebugError`."""
-    if place.agent is not None:
-        from calico_debug.cli.agent_source import AgentSource
-
-        agent = AgentSource(place.agent)
-        return (agent.nodes() or ("?",))[0], lambda: _told(agent.json("/v1/counters"))
+    from calico_debug.cli.agent_source import AgentSource
     from calico_debug.cli.tracer import open_source
 
     source = open_source(place, platform)
+    if isinstance(source, AgentSource):
+        return (source.nodes() or ("?",))[0], lambda: _told(source.json("/v1/counters"))
     if not source.nodes():
         raise EvidenceError(
             f"{source.origin} has no node that could be watched: run on a Linux node, or name an --agent"
