@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(sys.executable).with_name("calico-debug")
 SECONDS = 40.0
+XTERM = {"TERM": "xterm", "LANG": "C.UTF-8"}
 LEAVE = b"\x1b[?1049l"
 """Back from the alternate screen (rmcup of xterm)."""
 POLICY = Policy(
@@ -58,7 +59,8 @@ class Terminal:
             stdout=own,
             stderr=own,
             start_new_session=True,
-            env={**os.environ, "TERM": "xterm", "LANG": "C.UTF-8"},
+            # COLUMNS and LINES would go before the terminal's own size
+            env={**{name: os.environ[name] for name in os.environ.keys() - {"COLUMNS", "LINES"}}, **XTERM},
         )
 
     def press(self, keys: str) -> None:
