@@ -4,11 +4,12 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 APT_PACKAGES := python3-venv python3-nftables python3-bpfcc bpftool nftables iproute2 conntrack ipset iptables clang tshark
+BROWSER_PACKAGES := chromium chromium-driver
 CLUSTER_PACKAGES := etcd-server openssl
 # The installed package maps calico_debug to core/, agent/ and cli/; linters want one plain tree.
 TREE := build/tree
 
-.PHONY: setup demo test test-kernel test-cluster test-prometheus bench pictures lint format clean
+.PHONY: setup demo test test-kernel test-cluster test-prometheus test-browser bench pictures lint format clean
 
 setup: $(VENV)/.complete
 
@@ -23,7 +24,7 @@ demo: setup
 	@$(BIN)/python -m tests.lab.demo
 
 test: setup
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster"
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster and not browser"
 
 test-kernel: setup
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
@@ -35,6 +36,11 @@ test-cluster: setup
 test-prometheus: setup
 	@tests/tools/install_system_packages.sh prometheus
 	@$(BIN)/python -m pytest tests/daemonset
+
+test-browser: setup
+	@tests/tools/install_system_packages.sh $(BROWSER_PACKAGES)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'selenium>=4.20'
+	@$(BIN)/python -m pytest tests/browser
 
 pictures: setup
 	@tests/tools/install_system_packages.sh prometheus

@@ -56,7 +56,7 @@ def assertions(environment: Environment, /, file: str, output: str, **place: str
     from calico_debug.explain.assertions import worst
 
     where = checked_place(**place)
-    wanted = decode_assertions(_read(environment, file), "the standard input" if file == "-" else file)
+    wanted = decode_assertions(read_file(environment, file), "the standard input" if file == "-" else file)
     tracer = environment.open_tracer(where, environment.platform)
     outcomes = [_check(tracer, expectation) for expectation in wanted]
     environment.stdout.write(RENDERERS[output](outcomes))
@@ -74,7 +74,11 @@ def _check(tracer: Tracer, expectation: Expectation) -> Outcome:
     return judge(expectation, explanation)
 
 
-def _read(environment: Environment, file: str) -> bytes:
+def read_file(environment: Environment, file: str) -> bytes:
+    """The content of a file, "-" for the standard input, up to more than any file of assertions has.
+
+    Raises `EvidenceError`.
+    """
     from calico_debug.decode.assertions import LARGEST
 
     if file == "-":

@@ -10,12 +10,14 @@ from calico_debug.cli.assertions import assertions
 from calico_debug.cli.bundle import bundle
 from calico_debug.cli.capture import capture
 from calico_debug.cli.chain import chain
+from calico_debug.cli.diff import diff
 from calico_debug.cli.doctor import doctor
 from calico_debug.cli.drift import drift
 from calico_debug.cli.dump import COMMANDS as LISTINGS
 from calico_debug.cli.errors import PROGRAM
 from calico_debug.cli.hits import hits
 from calico_debug.cli.lockout import lockout
+from calico_debug.cli.matrix import matrix
 from calico_debug.cli.observe import observe
 from calico_debug.cli.policies import COMMANDS as POLICY_COMMANDS
 from calico_debug.cli.staged import staged
@@ -62,5 +64,5 @@ commands.add_command(drift)
 commands.add_command(agent)
 commands.add_command(observe)
 commands.add_command(capture)
-for command in (doctor, hits, lockout, staged, stale, switch, top, *POLICY_COMMANDS, *LISTINGS):
+for command in (diff, doctor, hits, lockout, matrix, staged, stale, switch, top, *POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

@@ -23,7 +23,8 @@ class ExitCode(IntEnum):
         1,
         (
             "no answer: evidence is missing, damaged or not readable, or a line of `--flows` was in error; "
-            "of `assert`: something is not met; of `switch compare`: a flow differs; of `lockout`: something is cut"
+            "of `assert`: something is not met; of `diff` and `switch compare`: a flow differs; of `lockout`: "
+            "something is cut"
         ),
     )
     USAGE = 2, "the command line or a name in it cannot be understood"
@@ -31,8 +32,8 @@ class ExitCode(IntEnum):
     UNDETERMINED = (
         4,
         (
-            "only with `--exit-code`, and of `assert`, `switch compare` and `lockout`: evidence does not settle "
-            "the verdict"
+            "only with `--exit-code`, and of `assert`, `diff`, `switch compare` and `lockout`: evidence does not "
+            "settle the verdict"
         ),
     )
     INTERRUPTED = 130, "interrupted from the keyboard"

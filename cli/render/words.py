@@ -114,6 +114,11 @@ def _packets(count: int) -> str:
     return "1 packet" if count == 1 else f"{count} packets"
 
 
+def counted(number: int, word: str) -> str:
+    """``1 flow``, ``2 flows``."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 def home(explanation: FlowExplanation) -> str:
     """The node that the header names: the one that decided, else the one where the flow starts."""
     if explanation.decision is not None:

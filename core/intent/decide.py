@@ -13,7 +13,7 @@ from typing import Final, Literal
 from calico_debug.intent.applies import Applicability, Traffic
 from calico_debug.intent.evaluate import Decision, evaluate
 from calico_debug.intent.matching import Matching
-from calico_debug.intent.model import Direction, Endpoint, PolicyFlow, PolicyKey, Verdict
+from calico_debug.intent.model import DIRECTIONS, Direction, Endpoint, PolicyFlow, PolicyKey, Verdict
 from calico_debug.model.cluster import Address, Cluster
 
 _CONTROL_PLANE: Final = frozenset((6, port) for port in (179, 2379, 2380, 5473, 6443, 6666, 6667))
@@ -95,6 +95,18 @@ class Intent:
         decisive = decisive or next((stage for stage in stages if stage.verdict == "undetermined"), None)
         decisive = decisive or (stages[-1] if stages else None)
         return FlowDecision(decisive.verdict if decisive else "allowed", decisive, stages, tuple(assumptions))
+
+    def polices_forwarding(self) -> bool:
+        """Whether a host endpoint has policies for what its node forwards, so that nodes on the way count."""
+        kinds: tuple[Traffic, ...] = ("forward", *BEFORE_TRANSLATION)
+        return any(
+            tier.enforced
+            for endpoints in self._hosts.values()
+            for endpoint in endpoints
+            for direction in DIRECTIONS
+            for traffic in kinds
+            for tier in self.applicability.tiers_of(endpoint, direction, traffic)
+        )
 
     def pod_decision(self, pod: Endpoint, direction: Direction, flow: PolicyFlow) -> Decision:
         """What one pod's policies decide in one direction."""

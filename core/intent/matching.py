@@ -55,6 +55,10 @@ class Matching:
         doubts.update(dict.fromkeys(found))
         return None if found else True
 
+    def failing(self, rule: Rule, flow: PolicyFlow) -> int:
+        """How many clauses of the rule certainly do not hold for the flow."""
+        return sum(answer is False for answer in self._clauses(rule, flow, ""))
+
     def side_answers(self, side: Side, flow: PolicyFlow, *, is_source: bool) -> tuple[bool | str, ...]:
         """What each clause of a side says of the flow's source or destination: True, False, or why it is not known."""
         if is_source:
@@ -151,7 +155,7 @@ class Matching:
         own = [one for one in service.backends if one.address == address] if service else []
         if which == "source":
             return bool(own)
-        if port is None and own:
+        if port is None and own and flow.protocol in WITH_PORTS:
             return "the destination port is not given"
         return any((PROTOCOL_NUMBERS.get(one.protocol.lower()), one.port) == (flow.protocol, port) for one in own)
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from calico_debug.intent.applies import AppliedTier
 from calico_debug.intent.decide import Intent
+from calico_debug.intent.evaluate import Decision
 from calico_debug.intent.model import Direction, Endpoint, PolicyFlow, Rule, Side, Verdict
 from calico_debug.intent.nets import NetIndex
 from calico_debug.model.cluster import Address
@@ -66,24 +67,27 @@ class Member:
 class Pairs:
     """What pods decide about each other for one protocol and port, decided once where nothing can be told apart."""
 
-    def __init__(self, intent: Intent, protocol: int, port: int | None, version: int) -> None:
-        """As for `matrix`."""
+    def __init__(
+        self, intent: Intent, protocol: int, port: int | None, version: int, source_port: int | None = None
+    ) -> None:
+        """As for `matrix`; ``source_port`` None is any."""
         self.intent = intent
         self._protocol, self._port, self._version = protocol, port, version
+        self._source_port = source_port
         self._groups = _Groups(intent)
-        self._known: dict[tuple[Direction, int, int, _Signature], Verdict] = {}
+        self._known: dict[tuple[Direction, int, int, _Signature], Decision] = {}
         self._looks_at_itself: dict[int, bool] = {}
         self._sides: dict[int, list[tuple[Side, _Answers]]] = {}
         self._answers: dict[tuple[Direction, Side], _Answers] = {}
 
     def matrix(self, sources: Sequence[Endpoint], destinations: Sequence[Endpoint]) -> Matrix:
         """See the function of that name."""
-        senders, receivers = list(self._members(sources)), list(self._members(destinations))
+        senders, receivers = list(self.members(sources)), list(self.members(destinations))
         columns = {(one.group, one.ingress): one for one in receivers}
         rows: dict[tuple[int, int], tuple[Verdict, ...]] = {}
         for sender in senders:
             if (sender.group, sender.egress) not in rows:
-                cells = {key: self._verdict(sender, receiver) for key, receiver in columns.items()}
+                cells = {key: self.verdict(sender, receiver) for key, receiver in columns.items()}
                 row = tuple(cells[receiver.group, receiver.ingress] for receiver in receivers)
                 rows[sender.group, sender.egress] = row
         return Matrix(
@@ -104,23 +108,34 @@ class Pairs:
 
     def flow(self, sender: Member, receiver: Member) -> PolicyFlow:
         """The flow from one pod to another."""
-        return PolicyFlow(sender.address, receiver.address, self._protocol, None, self._port, ECHO.get(self._protocol))
+        ends = sender.address, receiver.address
+        return PolicyFlow(*ends, self._protocol, self._source_port, self._port, ECHO.get(self._protocol))
 
     def decision(self, own: Member, direction: Direction, other: Member) -> Verdict:
         """What a pod's own policies decide about what it sends to another one, or has from it."""
+        return self._decided(own, direction, other).verdict
+
+    def decisions(self, sender: Member, receiver: Member) -> tuple[Decision, Decision | None]:
+        """What the sender's policies decide, and the receiver's; None where the sender's deny."""
+        egress = self._decided(sender, "egress", receiver)
+        return egress, None if egress.verdict == "denied" else self._decided(receiver, "ingress", sender)
+
+    def _decided(self, own: Member, direction: Direction, other: Member) -> Decision:
         ends = (own, other) if direction == "egress" else (other, own)
         tiers = own.egress if direction == "egress" else own.ingress
         return self._one_way(own, direction, tiers, other.group, self.flow(*ends))
 
-    def _members(self, endpoints: Sequence[Endpoint]) -> Iterator[Member]:
+    def members(self, endpoints: Sequence[Endpoint]) -> Iterator[Member]:
+        """The pods with an address of the family, to be asked about their policies in both directions."""
         members = (self.member(endpoint, "egress", "ingress") for endpoint in endpoints)
         return (member for member in members if member is not None)
 
-    def _verdict(self, sender: Member, receiver: Member) -> Verdict:
+    def verdict(self, sender: Member, receiver: Member) -> Verdict:
+        """What both decide together."""
         egress = self.decision(sender, "egress", receiver)
         return egress if egress == "denied" else both(egress, self.decision(receiver, "ingress", sender))
 
-    def _one_way(self, own: Member, direction: Direction, tiers: int, other: int, flow: PolicyFlow) -> Verdict:
+    def _one_way(self, own: Member, direction: Direction, tiers: int, other: int, flow: PolicyFlow) -> Decision:
         signature = tuple(
             [
                 answers[other] if other in answers else self._look(side, answers, other, direction, flow)
@@ -129,7 +144,7 @@ class Pairs:
         )
         key = direction, tiers, own.group if self._looks_at_itself[tiers] else -1, signature
         if key not in self._known:
-            self._known[key] = self.intent.pod_decision(own.endpoint, direction, flow).verdict
+            self._known[key] = self.intent.pod_decision(own.endpoint, direction, flow)
         return self._known[key]
 
     def _look(self, side: Side, answers: _Answers, other: int, direction: Direction, flow: PolicyFlow) -> _Answer:

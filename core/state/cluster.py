@@ -50,6 +50,11 @@ class ClusterState:
     # --------------------------------------------------------------------------------------------- what is known
 
     @property
+    def source(self) -> EvidenceSource:
+        """What the objects are read from."""
+        return self._source
+
+    @property
     def origin(self) -> str:
         """Where the objects are from, for messages."""
         return self._source.origin

@@ -23,6 +23,7 @@ from tests.lab import namespaces
 
 PROGRAM = Path(sys.executable).with_name("calico-debug")
 RECORDING = Path("tests/data/v3.32.1-nft.tar.xz")
+CHANGED_RECORDING = Path("tests/data/v3.32.1-stale-nft.tar.xz")
 IPTABLES_RECORDING = Path("tests/data/v3.32.1-iptables.tar.xz")
 BPF_RECORDING = Path("tests/data/v3.32.1-bpf.tar.xz")
 ONE_POD = ("--pod", "ns7/app3-1")
@@ -30,23 +31,27 @@ RULES = 20_000
 CONNECTIONS = 512_000
 RUNS = 5
 REPEATS = 10
+COMPARED = 1_000
 SCRAPED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command to time; ``namespace`` "" is where the bench itself runs."""
+    """A command to time; ``namespace`` "" is where the bench itself runs, ``code`` what it exits with."""
 
     name: str
     arguments: Sequence[str | Path]
     namespace: str = ""
+    code: int = 0
 
 
 def seconds(command: Command) -> float:
     """Wall time of one run. Raises `subprocess.CalledProcessError` when it fails."""
     enter = ["ip", "netns", "exec", command.namespace] if command.namespace else []
     started = time.perf_counter()
-    subprocess.run([*enter, *command.arguments], check=True, stdout=subprocess.DEVNULL, timeout=300)
+    done = subprocess.run([*enter, *command.arguments], stdout=subprocess.DEVNULL, timeout=300)
+    if done.returncode != command.code:
+        raise subprocess.CalledProcessError(done.returncode, done.args)
     return time.perf_counter() - started
 
 
@@ -84,6 +89,24 @@ def recorded(folder: Path) -> None:
             Command(f"calico-debug trace --flows, {count} flows", many),
         ],
         lambda medians: f"{count / (medians[3] - medians[2]):.0f} flows a second beyond the first",
+    )
+
+
+def differ(folder: Path) -> None:
+    """Two recordings compared by a thousand flows, beside explaining as many in one of them."""
+    flows = folder / "thousand.jsonl"
+    count = recorded_flows(RECORDING, flows, REPEATS)
+    lines = flows.read_text().splitlines(keepends=True)[:COMPARED]
+    flows.write_text("".join(lines))
+    between = [PROGRAM, "diff", RECORDING, CHANGED_RECORDING]
+    compare(
+        f"{len(lines)} of {count} flows compared between two bundles, and those between their pods",
+        [
+            Command("calico-debug trace --flows, of one bundle", trace("--bundle", RECORDING, "--flows", flows)),
+            Command("calico-debug diff --flows", [*between, "--flows", flows], code=1),
+            Command("calico-debug diff", between, code=1),
+            Command("calico-debug matrix", [PROGRAM, "matrix", "--bundle", RECORDING]),
+        ],
     )
 
 
@@ -202,6 +225,7 @@ def main() -> int:
     """Everything, one part after the other."""
     with TemporaryDirectory() as folder:
         recorded(Path(folder))
+        differ(Path(folder))
         iptables(Path(folder))
         ebpf(Path(folder))
         intent(Path(folder))

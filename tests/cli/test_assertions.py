@@ -79,6 +79,22 @@ def test_junit() -> None:
     ]
 
 
+def test_junit_as_a_reader_of_reports_takes_it() -> None:
+    """Names and reasons arrive as they are, hostile ones too; nothing is taken for passed that is not met."""
+    from junitparser import Error, Failure, JUnitXml
+
+    odd = 'from: nobody, to: "<&]]>\\x07\\u202e", expect: allowed'
+    report = JUnitXml.fromstring(check(MET, NOT_MET, OPEN, odd, more=("-o", "junit")).out.encode())
+    (suite,) = report
+    assert (suite.name, suite.tests, suite.failures, suite.errors) == ("calico-debug assert", 4, 1, 2)
+    cases = list(suite)
+    assert [case.is_passed for case in cases] == [True, False, False, False]
+    assert [[type(one) for one in case.result] for case in cases] == [[], [Failure], [Error], [Error]]
+    assert cases[1].result[0].message.startswith("DENIED on node1: end of tier")
+    assert cases[3].name == "nobody -> <&]]>\\x07\\u202e"
+    assert {case.classname for case in cases} == {"flows"}
+
+
 def test_names_cannot_steer_the_terminal() -> None:
     ran = check('from: nobody, to: "x\\e[2J", expect: allowed')
     assert "\x1b" not in ran.out

@@ -24,13 +24,26 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert "calico-debug trace --from client/client" in ran.out
     assert [line.split()[0] for line in ran.out.partition("Commands:\n")[2].splitlines()] == [
-        *("agent", "assert", "attachments", "bundle", "capture", "chain", "conntrack", "counters", "doctor", "drift"),
+        *(
+            "agent",
+            "assert",
+            "attachments",
+            "bundle",
+            "capture",
+            "chain",
+            "conntrack",
+            "counters",
+            "diff",
+            "doctor",
+            "drift",
+        ),
         *(
             "endpoints",
             "hits",
             "ifstate",
             "ipsets",
             "lockout",
+            "matrix",
             "nat",
             "observe",
             "policies",

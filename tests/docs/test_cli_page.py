@@ -17,6 +17,8 @@ from calico_debug.cli.capture import capture
 from calico_debug.cli.chain import HELP as CHAIN_HELP
 from calico_debug.cli.chain import chain
 from calico_debug.cli.commands import commands as group
+from calico_debug.cli.diff import HELP as DIFF_HELP
+from calico_debug.cli.diff import diff
 from calico_debug.cli.doctor import doctor
 from calico_debug.cli.drift import drift
 from calico_debug.cli.environment import Question
@@ -26,6 +28,8 @@ from calico_debug.cli.hits import HELP as HITS_HELP
 from calico_debug.cli.hits import hits
 from calico_debug.cli.lockout import HELP as LOCKOUT_HELP
 from calico_debug.cli.lockout import lockout
+from calico_debug.cli.matrix import HELP as MATRIX_HELP
+from calico_debug.cli.matrix import matrix
 from calico_debug.cli.observe import HELP as OBSERVE_HELP
 from calico_debug.cli.observe import observe
 from calico_debug.cli.options import CONFLICTS, FORMATS
@@ -36,6 +40,7 @@ from calico_debug.cli.switch import switch
 from calico_debug.cli.top import top
 from calico_debug.cli.trace import HELP, trace
 from calico_debug.decode.assertions import KEYS, decode_assertions
+from calico_debug.diff.model import CAUSES
 from calico_debug.drift.model import CODES
 from calico_debug.errors import MissingEvidence
 from calico_debug.hits.model import STANDINGS
@@ -62,6 +67,8 @@ def test_options() -> None:
         *((policies, "policies"), (endpoints, "endpoints"), (drift, "drift"), (doctor, "doctor"), (stale, "stale")),
         (staged, "staged"),
         *((command, f"switch {name}") for name, command in switch.commands.items()),
+        (matrix, "matrix"),
+        (diff, "diff"),
         *((observe, "observe"), (capture, "capture")),
         *((hits, "hits"), (lockout, "lockout"), (top, "top")),
     )
@@ -95,6 +102,10 @@ def test_flows_that_nodes_live_by() -> None:
 
 def test_codes_of_drift() -> None:
     assert tables(section("cli.md", "drift"))[1] == [(f"`{code}`", meaning) for code, meaning in CODES.items()]
+
+
+def test_causes_of_diff() -> None:
+    assert tables(section("cli.md", "diff"))[1] == [(f"`{cause}`", meaning) for cause, meaning in CAUSES.items()]
 
 
 def test_assertion_keys() -> None:
@@ -136,6 +147,8 @@ EXAMPLES = sorted(
             CAPTURE_HELP,
             HITS_HELP,
             LOCKOUT_HELP,
+            MATRIX_HELP,
+            DIFF_HELP,
             OBSERVE_HELP,
             BUNDLE_HELP,
             str(group.help),

@@ -78,6 +78,7 @@ WEB_DB = flow("web", "db", 8080)
         ({"protocol": "ICMP", "notICMP": {"type": 8}}, flow("web", "db", None, 1, icmp=(8, 0)), False),
         ({"destination": {"services": {"name": "api", "namespace": "shop"}}}, WEB_DB, True),
         ({"destination": {"services": {"name": "api", "namespace": "shop"}}}, flow("web", "db", 80), False),
+        ({"destination": {"services": {"name": "api", "namespace": "shop"}}}, flow("web", "db", None, 1), False),
         ({"destination": {"services": {"name": "api", "namespace": "shop"}}}, flow("web", "db", 8080, 17), False),
         ({"destination": {"services": {"name": "none", "namespace": "shop"}}}, WEB_DB, False),
         ({"source": {"services": {"name": "api", "namespace": "shop"}}}, flow("db", "web", 1), True),

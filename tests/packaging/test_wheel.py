@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTORIES = {"core": "calico_debug", "agent": "calico_debug.agent", "cli": "calico_debug.cli"}
-SHIPPED_BESIDE_CODE = {"py.typed", "schema.json", "packets.bpf.c"}
+SHIPPED_BESIDE_CODE = {"py.typed", "schema.json", "packets.bpf.c", "matrix.css", "matrix.html", "matrix.js"}
 
 
 def _declared() -> set[str]:
