@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 APT_PACKAGES := python3-venv python3-nftables python3-bpfcc bpftool nftables iproute2 conntrack ipset iptables clang tshark
 BROWSER_PACKAGES := chromium chromium-driver
 CLUSTER_PACKAGES := etcd-server openssl
+IMAGE_PACKAGES := buildah mmdebstrap
 # The installed package maps calico_debug to core/, agent/ and cli/; linters want one plain tree.
 TREE := build/tree
 
-.PHONY: setup demo test test-kernel test-cluster test-prometheus test-browser bench pictures lint format clean
+.PHONY: setup demo test test-kernel test-cluster test-prometheus test-browser test-image test-endurance bench pictures lint format clean
 
 setup: $(VENV)/.complete
 
@@ -24,7 +25,7 @@ demo: setup
 	@$(BIN)/python -m tests.lab.demo
 
 test: setup
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster and not browser"
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster and not browser and not image and not endurance"
 
 test-kernel: setup
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
@@ -46,6 +47,13 @@ pictures: setup
 	@tests/tools/install_system_packages.sh prometheus
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.9'
 	@$(BIN)/python -m tests.daemonset.pictures
+
+test-image: setup
+	@tests/tools/install_system_packages.sh $(IMAGE_PACKAGES)
+	@$(BIN)/python -m pytest -m image -rP
+
+test-endurance: setup
+	@$(BIN)/python -m pytest -m endurance -rP
 
 bench: setup
 	@$(BIN)/python -m tests.bench

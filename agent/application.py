@@ -10,6 +10,7 @@ from http import HTTPStatus
 from itertools import chain
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from waitress.channel import ClientDisconnected
 
@@ -32,6 +33,9 @@ CONCURRENT = 4
 
 PIECE = 1 << 20
 """Bytes of an answer that are handed to its connection at once."""
+
+MOST_FIELDS = 50
+WORDS = {"true": True, "false": False}
 
 DISCONNECTED = "waitress.client_disconnected"
 
@@ -82,8 +86,8 @@ class Application:
                 return send(start, failure(503, "busy", "other requests are being answered: try again in a second"))
             closing.callback(slot.release)
         try:
-            check = Guard(environment.get(DISCONNECTED, _never), self._seconds)
-            request = Request(parameters, _body(environment, route), check, closing)
+            check = Guard(environment.get(DISCONNECTED, _never), route.seconds or self._seconds)
+            request = Request(parameters, _body(environment, route), check, closing, _query(environment, route))
             answer = route.handler(request)
             whole = answer.body[0] if isinstance(answer.body, list) else None
             pieces = _slices(whole) if whole is not None else iter(answer.body)
@@ -152,6 +156,29 @@ def _body(environment: Mapping[str, Any], route: Route) -> Mapping[str, Any]:
         raise UsageError(trouble)
     assert isinstance(body, dict)
     return body
+
+
+def _query(environment: Mapping[str, Any], route: Route) -> Mapping[str, Any]:
+    """What stands behind the path; numbers and truth as such. Paths that take nothing there ignore it."""
+    if route.query is None:
+        return {}
+    try:
+        given = parse_qsl(
+            environment.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict"
+        )
+    except ValueError:
+        raise UsageError("what stands behind the path's ? cannot be read: write name=value&name=value") from None
+    kinds = {name: schema["type"] for name, schema in route.query["properties"].items()}
+    query: dict[str, Any] = {}
+    for name, text in given:
+        kind = kinds.get(name)
+        if kind == "integer" and text.isascii() and text.isdigit():
+            query[name] = int(text[:20])
+        else:
+            query[name] = WORDS.get(text, text) if kind == "boolean" else text
+    if trouble := problems(query, route.query):
+        raise UsageError(trouble)
+    return query
 
 
 def _failed(error: Exception, path: str) -> Answer:

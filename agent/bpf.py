@@ -13,18 +13,20 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
+from calico_debug.agent import places
 from calico_debug.agent.bpf_library import attached, failure, library, open_map, possible_cpus
 from calico_debug.agent.commands import output_of
 from calico_debug.agent.evidence import LiveNode
+from calico_debug.agent.places import BPFFS, bpf_file_system, run_directory
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.bpf import KernelMaps
 from calico_debug.model.bpf_objects import MapInfo, RawEntries
 
-BPFFS = Path("/sys/fs/bpf")
-PINNED_MAPS = BPFFS / "tc/globals"
-POLICY_DEBUG = Path("/var/run/calico/bpf/policy")
-CALICO_CGROUP = Path("/run/calico/cgroup")
-"""Where calico-node mounts the cgroup v2 root (CALICO_CGROUP_PATH)."""
+PINS = bpf_file_system()
+PINNED_MAPS = PINS / places.PINNED_MAPS
+POLICY_DEBUG = run_directory() / "bpf/policy"
+CALICO_CGROUP = Path(os.environ.get("CALICO_CGROUP_PATH") or run_directory() / "cgroup")
+"""Where calico-node mounts the cgroup v2 root, unless it is told otherwise by that variable."""
 
 POLICY_FOLDER = "var-run-calico-bpf/policy/"
 
@@ -200,7 +202,8 @@ class LiveBpfNode(LiveNode):
         if file == "bpf/tcx-query.json":
             return json.dumps(list(query_tcx())).encode()
         if file == "bpf/pins.txt":
-            return "".join(f"{path}\n" for path in pinned_paths()).encode("utf-8", "surrogateescape")
+            found = (Path(BPFFS, Path(path).relative_to(PINS)) for path in pinned_paths())
+            return "".join(f"{path}\n" for path in found).encode("utf-8", "surrogateescape")
         match = XLATED.fullmatch(file)
         if match is not None:
             return output_of(("bpftool", "-j", "prog", "dump", "xlated", "id", match[1], "opcodes"))
@@ -218,12 +221,13 @@ def query_tcx() -> Iterator[dict[str, object]]:
                 yield {"ifindex": ifindex, "ifname": name, "hook": hook, "prog_ids": programs}
 
 
-def pinned_paths(root: Path = BPFFS) -> Iterator[str]:
-    """What ``find /sys/fs/bpf`` prints. Raises `EvidenceError` when there is no bpffs, or it may not be read."""
+def pinned_paths(root: Path = PINS) -> Iterator[str]:
+    """What ``find`` prints of a BPF file system. Raises `EvidenceError` when there is none, or it may not be read."""
     if not _is_bpffs(root):
         raise MissingEvidence(
             f"no BPF file system is mounted at {root}: in a container, mount the host's {root}; on the node, run "
-            f"`mount -t bpf bpf {root}`, though a node without one does not run Calico's eBPF dataplane"
+            f"`mount -t bpf bpf {root}`, though a node without one does not run Calico's eBPF dataplane. Where it "
+            f"is elsewhere, set {places.BPFFS_VARIABLE}"
         )
     yield str(root)
 
@@ -251,7 +255,7 @@ def _policy_file(name: str) -> bytes:
     except FileNotFoundError:
         raise MissingEvidence(
             f"{path} is not there: Felix writes it while BPFPolicyDebugEnabled is true; in a container, mount the "
-            "host's /var/run/calico"
+            f"host's /var/run/calico; where it is elsewhere, set {places.RUN_VARIABLE}"
         ) from None
     except OSError as error:
         raise EvidenceError(f"cannot read {path}: {error.strerror}; run as root") from None

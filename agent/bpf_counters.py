@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.errors import EvidenceError, MissingEvidence
+from calico_debug.evidence.bpf import LiveMaps
 from calico_debug.metrics.bpf import NO_PROFILE_ID, Cell, Named, cells, rule_labels
 from calico_debug.state.bpf import BpfState
 from calico_debug.state.bpf_lookups import BpfLookups
@@ -52,6 +53,8 @@ class BpfReader:
         now = time.monotonic()
         if now - self._found_at > FRESH_SECONDS:
             self._state = None
+            if isinstance(self._node, LiveMaps):
+                self._node.kernel_maps.close()
             self._state = self._find()
             self._found_at = now
         return self._state

@@ -164,3 +164,7 @@ class GuardedMaps:
         for batch in self._maps.batches(info):
             self._check()
             yield batch
+
+    def close(self) -> None:
+        """See `KernelMaps`."""
+        self._maps.close()

@@ -83,10 +83,16 @@ def _operation(route: Route) -> dict[str, Any]:
             },
         },
     }
-    if route.parameters:
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.parameters
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.parameters
+    ]
+    if route.query is not None:
+        parameters += [
+            {"name": name, "in": "query", "required": False, "schema": dict(schema)}
+            for name, schema in route.query["properties"].items()
         ]
+    if parameters:
+        operation["parameters"] = parameters
     if route.body is not None:
         operation["requestBody"] = {
             "required": True,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from calico_debug import __version__
+from calico_debug.agent.capture_routes import CaptureHandlers, OpenWatch, capture_routes
 from calico_debug.agent.openapi import describe
 from calico_debug.agent.routing import BYTES, TEXT, Answer, Request, Route
 from calico_debug.errors import CalicoDebugError, MissingEvidence, UsageError
@@ -17,8 +18,11 @@ from calico_debug.evidence.source import PointLookups
 from calico_debug.model.explanation import API_VERSION
 
 if TYPE_CHECKING:
+    from calico_debug.agent.captures.manager import Captures
     from calico_debug.evidence.source import EvidenceSource, NodeEvidence
     from calico_debug.model.bpf_objects import MapInfo
+    from calico_debug.model.flow import Flow
+    from calico_debug.state.resolve import Resolver
 
 PLAIN = "text/plain; charset=utf-8"
 
@@ -92,13 +96,15 @@ class Work:
     """What the paths are answered from. ``source`` is the evidence of the request, guarded and closed behind it.
 
     ``metrics`` gives the page of metrics, ``counters`` its samples as (name, labels, value); ``ready`` is "" or what is
-    missing.
+    missing. ``captures`` are those of the agent, ``open_watch`` watches packets; where they are None nothing does.
     """
 
     source: Callable[[Request], EvidenceSource]
     metrics: Callable[[], bytes]
     counters: Callable[[], Iterable[tuple[str, Mapping[str, str], float]]]
     ready: Callable[[], str]
+    captures: Captures | None = None
+    open_watch: OpenWatch | None = None
 
 
 class Handlers:
@@ -219,18 +225,20 @@ class Handlers:
         from calico_debug.advice.words import Advisor
         from calico_debug.explain.document import to_document
         from calico_debug.explain.engine import Engine
-        from calico_debug.state.resolve import Resolver
+        from calico_debug.explain.settled import explain_settled
 
         body = request.body
-        engine = Engine(self._work.source(request))
-        flow = Resolver(engine.cluster, engine.states).resolve(
-            body["from"],
-            body["to"],
-            protocol=body.get("protocol"),
-            namespace=body.get("namespace"),
-            via=body.get("via"),
-        )
-        explanation = engine.explain(flow)
+
+        def resolve(resolver: Resolver) -> Flow:
+            return resolver.resolve(
+                body["from"],
+                body["to"],
+                protocol=body.get("protocol"),
+                namespace=body.get("namespace"),
+                via=body.get("via"),
+            )
+
+        engine, flow, explanation = explain_settled(Engine(self._work.source(request)), resolve)
         if wanted := body.get("want"):
             explanation = replace(explanation, advice=Advisor(engine.cluster).advice(flow, explanation, wanted))
         return _json(to_document(explanation))
@@ -385,6 +393,7 @@ def routes(work: Work) -> tuple[Route, ...]:
             do.counters,
             schema=COUNTERS,
         ),
+        *capture_routes(CaptureHandlers(work.captures, work.open_watch)),
     )
     do.description = json.dumps(describe(found)).encode()
     return found

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 JSON, BYTES, TEXT = "application/json", "application/octet-stream", "text/plain; version=0.0.4; charset=utf-8"
+LINES = "application/jsonl"
 
 WITH_SLASHES = frozenset({"file", "key"})
 """Parameters that may have slashes in them; they stand at the end of a path."""
@@ -32,14 +33,15 @@ UNCHECKED = (401, 403, 503)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. ``body`` is decoded and has passed the route's schema; ``check`` says whether to go on; ``closing``
-    is closed when the answer is sent or given up.
+    """One request. ``body`` and ``query`` are decoded and have passed the route's schemas; ``check`` says whether to go
+    on; ``closing`` is closed when the answer is sent or given up.
     """
 
     parameters: Mapping[str, str]
     body: Mapping[str, Any]
     check: Callable[[], None]
     closing: ExitStack
+    query: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Answer:
 class Route:
     """One path and method. A parameter in braces is a segment of the path, or one of `WITH_SLASHES`.
 
-    ``schema`` is that of a JSON answer, ``body`` of the JSON that has to be sent. A ``light`` route is answered even
+    ``schema`` is that of a JSON answer, ``body`` of the JSON that has to be sent, ``query`` of what may stand behind
+    the path. ``seconds`` is how long the answer may take, if not as long as usual. A ``light`` route is answered even
     when as many others as are allowed are; of ``large`` ones, whose answers may fill the memory, one at a time.
     """
 
@@ -68,6 +71,8 @@ class Route:
     content: str = JSON
     schema: Mapping[str, Any] | None = None
     body: Mapping[str, Any] | None = None
+    query: Mapping[str, Any] | None = None
+    seconds: float | None = None
     light: bool = False
     large: bool = False
     statuses: tuple[int, ...] = field(default=())
@@ -93,7 +98,7 @@ class Route:
     def errors(self) -> Mapping[int, str]:
         """The statuses other than 200 that it can have, with their meanings."""
         usual = set(UNCHECKED) if self.light else {*UNCHECKED, 404, 500, 504}
-        if self.body is not None:
+        if self.body is not None or self.query is not None:
             usual.add(400)
         return {status: ERRORS[status] for status in sorted(usual | set(self.statuses))}
 
@@ -137,6 +142,9 @@ def _trouble(value: object, schema: Mapping[str, Any]) -> str:
     elif kind == "integer":
         if type(value) is not int or not schema["minimum"] <= value <= schema["maximum"]:
             return f"is not a number from {schema['minimum']} to {schema['maximum']}"
+    elif kind == "boolean":
+        if not isinstance(value, bool):
+            return "is neither true nor false"
     elif kind == "array":
         if not isinstance(value, list) or not schema["minItems"] <= len(value) <= schema["maxItems"]:
             return f"is not a list of {schema['minItems']} to {schema['maxItems']}"

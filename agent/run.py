@@ -7,20 +7,24 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calico_debug.agent.application import Application
 from calico_debug.agent.authorised import Authorised
+from calico_debug.agent.captures.manager import Captures
 from calico_debug.agent.cluster import LiveCluster, UnusableCluster
 from calico_debug.agent.collector import Collector
 from calico_debug.agent.evidence import LiveNode, LiveSource
 from calico_debug.agent.gate import open_gate
 from calico_debug.agent.guard import GuardedSource
 from calico_debug.agent.kubeconfig import find_access
+from calico_debug.agent.packets.observer import Limits
+from calico_debug.agent.packets.watch import LiveWatch
 from calico_debug.agent.reviews import REVIEWS
 from calico_debug.agent.routes import Work, routes
 from calico_debug.agent.server import THREADS, Listeners
-from calico_debug.errors import CalicoDebugError
+from calico_debug.errors import CalicoDebugError, EvidenceError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -30,12 +34,15 @@ if TYPE_CHECKING:
     from calico_debug.agent.routing import Request
     from calico_debug.agent.settings import Settings
     from calico_debug.evidence.source import EvidenceSource
+    from calico_debug.model.subject import Subject
 
 log = logging.getLogger("calico_debug.agent")
 
 METRICS_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 """What the listener for Prometheus and the kubelet answers; evidence is not for them."""
 METRICS_THREADS = 2
+STREAM_BYTES = 1 << 40
+"""Bytes of packets that a stream of drops may be about: its events are what is limited."""
 PROBES = frozenset({"/healthz", "/readyz"})
 """What the kubelet asks for, which sends no token."""
 READY_SECONDS = 5.0
@@ -88,8 +95,11 @@ def find_cluster() -> ClusterReader | None:
         return UnusableCluster(str(error))
 
 
-def work_on(open_source: Callable[[], EvidenceSource], collector: Collector) -> Work:
+def work_on(open_source: Callable[[], EvidenceSource], collector: Collector, captures: Captures | None = None) -> Work:
     """What the routes answer from: a source of its own for every request."""
+
+    def watch(subject: Subject, seconds: int, packets: int, rate: int) -> LiveWatch:
+        return LiveWatch(open_source, subject, Limits(seconds, packets, STREAM_BYTES, rate))
 
     def source(request: Request) -> EvidenceSource:
         opened = open_source()
@@ -97,7 +107,7 @@ def work_on(open_source: Callable[[], EvidenceSource], collector: Collector) -> 
             request.closing.callback(opened.close)
         return GuardedSource(opened, request.check)
 
-    return Work(source, collector.page, collector.listed, Readiness(open_source))
+    return Work(source, collector.page, collector.listed, Readiness(open_source), captures, watch)
 
 
 def open_listeners(listeners: Listeners, settings: Settings, work: Work, gate: Gate | None = None) -> None:
@@ -128,6 +138,14 @@ def open_listeners(listeners: Listeners, settings: Settings, work: Work, gate: G
             gate.publish(replace(address, port=port))
 
 
+def _claim(captures: Captures) -> None:
+    """Set right what an agent before has left; without it captures cannot be kept, and all else can be answered."""
+    try:
+        captures.claim()
+    except EvidenceError as error:
+        log.warning("%s", error)
+
+
 def serve(settings: Settings, node: str = "") -> None:
     """Run the agent of this node until SIGTERM or SIGINT. Raises `EvidenceError` when it cannot listen."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -137,6 +155,7 @@ def serve(settings: Settings, node: str = "") -> None:
         return LiveSource(node, find_cluster())
 
     listeners = Listeners()
+    captures = Captures(Path(settings.captures), open_source) if settings.captures else None
     collector = Collector(LiveSource(node), pods=settings.metrics_pods, open_names=open_source)
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -147,10 +166,14 @@ def serve(settings: Settings, node: str = "") -> None:
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         gate = open_gate(settings, LiveNode(node).name) if settings.checked else None
-        open_listeners(listeners, settings, work_on(open_source, collector), gate)
+        if captures is not None:
+            _claim(captures)
+        open_listeners(listeners, settings, work_on(open_source, collector, captures), gate)
         listeners.run()
     finally:
         listeners.close()
+        if captures is not None:
+            captures.close()
         if gate is not None:
             gate.close()
         for number, handler in previous.items():

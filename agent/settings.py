@@ -14,12 +14,14 @@ OFF = "off"
 
 DEFAULT_SOCKET = "/run/calico-debug/agent.sock"
 DEFAULT_METRICS = "127.0.0.1:9097"
+DEFAULT_CAPTURES = "/var/lib/calico-debug/captures"
 
 VARIABLES: Mapping[str, str] = {
     "socket": "CALICO_DEBUG_SOCKET",
     "listen": "CALICO_DEBUG_LISTEN",
     "metrics": "CALICO_DEBUG_METRICS",
     "metrics_pods": "CALICO_DEBUG_METRICS_PODS",
+    "captures": "CALICO_DEBUG_CAPTURES",
     "metrics_auth": "CALICO_DEBUG_METRICS_AUTH",
     "tls_cert": "CALICO_DEBUG_TLS_CERT",
     "tls_key": "CALICO_DEBUG_TLS_KEY",
@@ -59,7 +61,8 @@ class Settings:
 
     ``metrics_pods`` asks for drops by pod, which costs a series for each pod, direction and reason. ``metrics_auth``
     puts TLS and tokens before the metrics, too. ``tls_cert`` and ``tls_key`` are files, both "" for a certificate
-    of the agent's own. ``insecure_loopback`` leaves TLS and tokens away from ``listen``.
+    of the agent's own. ``insecure_loopback`` leaves TLS and tokens away from ``listen``. ``captures`` is the directory
+    that captures are kept in, "" for none.
     """
 
     socket: str = DEFAULT_SOCKET
@@ -71,6 +74,7 @@ class Settings:
     tls_key: str = ""
     token_audience: str = AUDIENCE
     insecure_loopback: bool = False
+    captures: str = DEFAULT_CAPTURES
 
     @property
     def checked(self) -> tuple[Address, ...]:
@@ -87,11 +91,13 @@ def settings(typed: Mapping[str, str | bool | None], variables: Mapping[str, str
     given = {key: variables.get(name) if typed.get(key) is None else typed[key] for key, name in VARIABLES.items()}
     socket = _text(given["socket"], DEFAULT_SOCKET)
     listen = _address("--listen", _text(given["listen"], OFF))
+    captures = _text(given["captures"], DEFAULT_CAPTURES)
     found = Settings(
         "" if socket == OFF else socket,
         listen,
         _address("--metrics", _text(given["metrics"], DEFAULT_METRICS)),
         metrics_pods=_flag("metrics_pods", given),
+        captures="" if captures == OFF else captures,
         metrics_auth=_flag("metrics_auth", given),
         tls_cert=_text(given["tls_cert"], ""),
         tls_key=_text(given["tls_key"], ""),

@@ -45,6 +45,11 @@ HELP = """Serve this node's evidence, traces and metrics over HTTP, until SIGTER
 )
 @click.option("--metrics-pods", is_flag=True, default=None, help="Also export drops by pod.")
 @click.option("--metrics-auth", is_flag=True, default=None, help="TLS and tokens for --metrics, too.")
+@click.option(
+    "--captures",
+    metavar="DIR",
+    help='The directory that captures are kept in, or "off"; /var/lib/calico-debug/captures when left out.',
+)
 @click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
 @click.pass_obj
 def agent(environment: Environment, /, node: str | None, **typed: str | bool | None) -> int:

@@ -114,9 +114,9 @@ class AgentClient:
         """The agent, for messages."""
         return f"agent {self.place}"
 
-    def json(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def json(self, path: str, body: Mapping[str, Any] | None = None, *, method: str = "") -> dict[str, Any]:
         """An answer that is a JSON object. Raises what `ask` does."""
-        data = self.ask(path, body)
+        data = self.ask(path, body, method=method)
         try:
             document = json.loads(data)
         except (ValueError, RecursionError):
@@ -127,9 +127,12 @@ class AgentClient:
             )
         return document
 
-    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
-        """A whole answer; with a body the request is a POST. Raises what the agent said, or `EvidenceError`."""
-        with self.opened(path, body) as stream:
+    def ask(self, path: str, body: Mapping[str, Any] | None = None, *, method: str = "") -> bytes:
+        """A whole answer; with a body the request is a POST, unless ``method`` is given.
+
+        Raises what the agent said, or `EvidenceError`.
+        """
+        with self.opened(path, body, method=method) as stream:
             try:
                 data = stream.read(LARGEST_ANSWER + 1)
             except (OSError, http.client.HTTPException) as error:
@@ -142,9 +145,9 @@ class AgentClient:
             )
         return data
 
-    def opened(self, path: str, body: Mapping[str, Any] | None = None) -> http.client.HTTPResponse:
+    def opened(self, path: str, body: Mapping[str, Any] | None = None, *, method: str = "") -> http.client.HTTPResponse:
         """An answer whose status is 200, to be read and closed. Raises as `ask`."""
-        response = self._request(path, body)
+        response = self._request(path, body, method)
         if response.status != http.client.OK:
             raise self._refusal(response, path)
         return response
@@ -153,7 +156,7 @@ class AgentClient:
         """Close the connection; the next request opens another."""
         self._connection.close()
 
-    def _request(self, path: str, body: Mapping[str, Any] | None) -> http.client.HTTPResponse:
+    def _request(self, path: str, body: Mapping[str, Any] | None, method: str) -> http.client.HTTPResponse:
         data = None if body is None else json.dumps(body).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
         if self._token is not None:
@@ -161,7 +164,7 @@ class AgentClient:
         for attempt in (1, 2):
             fresh = self._connection.sock is None
             try:
-                self._connection.request("GET" if data is None else "POST", path, data, headers)
+                self._connection.request(method or ("GET" if data is None else "POST"), path, data, headers)
                 return self._connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()

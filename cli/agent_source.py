@@ -156,6 +156,9 @@ class AgentMaps:
         data = io.BytesIO(self._source.ask(f"{self._path}/{info.id}/entries"))
         return wire.unpack_batches(data.read)
 
+    def close(self) -> None:
+        """See `KernelMaps`. Nothing is held here; the agent opens maps for each request."""
+
 
 def _texts(value: object) -> Sequence[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):

@@ -1,4 +1,4 @@
-"""The command ``calico-debug capture``."""
+"""The commands ``calico-debug capture run``, which captures by itself, and ``capture``, the group of it and others."""
 
 from __future__ import annotations
 
@@ -9,40 +9,66 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from calico_debug import __version__
+from calico_debug.cli.captures import COMMANDS
 from calico_debug.cli.environment import Environment, Place, WatchQuestion
 from calico_debug.cli.errors import PROGRAM, one_line, warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.files import new_file
-from calico_debug.cli.observe import MOST_PACKETS, MOST_SECONDS, asked_flow, flow_options, interruptible, place_options
-from calico_debug.cli.render import pcapng
+from calico_debug.cli.observe import MOST_PACKETS, MOST_SECONDS, asked, flow_options, interruptible, place_options
 from calico_debug.cli.render.terminal import PLAIN, safe
-from calico_debug.model.packet_event import DROPPED, SENT
 
 if TYPE_CHECKING:
     from calico_debug.cli.environment import PacketWatch
-    from calico_debug.explain.packet_story import Story
-    from calico_debug.model.explanation import BackendOutcome, FlowEnd, FlowExplanation
     from calico_debug.model.packet_event import PacketEvent
+    from calico_debug.model.subject import Subject
 
 MOST_SNAP = 2048
 MOST_FILE = 1 << 30
 MOST_SEEN = 1 << 40
 """Bytes of packets: of a capture, the file's size is what is limited."""
 
-HELP = """Write packets of a flow, or all drops, to a pcapng file.
+GROUP_HELP = """Write packets with what decides about them to pcapng files.
+
+    run captures until it is told to stop, and needs no agent. start hands the work to this node's agent, which captures
+    by itself into a ring of files; list, get, stop and delete are about what it has. Without a word for what to do, run
+    is meant.
+
+    \b
+    Examples:
+      calico-debug capture run --from client/client --to svc/stars/frontend --write flow.pcapng
+      calico-debug capture start --pod client/client --seconds 3600
+      calico-debug capture list
+    """
+
+HELP = """Write packets of a flow, a pod or a policy, or all drops, to a pcapng file.
 
     A packet stands in the file once for each interface that saw it, those inside of pods and tunnels among them, with
-    a comment: which way it went, where it was, why the kernel dropped it, and what decided about the flow. Packets
+    a comment: which way it went, where it was, why the kernel dropped it, and what decides about its flow. Packets
     begin with their IP header.
 
     \b
     Examples:
-      calico-debug capture --from client/client --to svc/stars/frontend --write flow.pcapng
-      calico-debug capture --drops --seconds 60 --write drops.pcapng
+      calico-debug capture run --from client/client --to svc/stars/frontend --write flow.pcapng
+      calico-debug capture run --pod client/client --drops --write drops.pcapng
+      calico-debug capture run --drops --seconds 60 --write drops.pcapng
     """
 
 
-@click.command("capture", short_help="Write packets of a flow to a pcapng file.", help=HELP)
+class _Group(click.Group):
+    """Takes options without a command for those of run, which once was all there is."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("capture", cls=_Group, short_help="Write packets to pcapng files.", help=GROUP_HELP)
+def capture() -> None:
+    """The group."""
+
+
+@click.command("run", short_help="Write packets to a pcapng file, now and here.", help=HELP)
 @flow_options
 @click.option("-w", "--write", "path", metavar="FILE", required=True, help="The file to make; there must be none yet.")
 @click.option(
@@ -76,13 +102,15 @@ HELP = """Write packets of a flow, or all drops, to a pcapng file.
 )
 @place_options
 @click.pass_obj
-def capture(
+def run(
     environment: Environment,
     /,
     source: str | None,
     destination: str | None,
     protocol: str | None,
     via: str | None,
+    pod: str | None,
+    policy: str | None,
     drops: bool,
     path: str,
     seconds: float,
@@ -92,9 +120,9 @@ def capture(
     rate: int,
     **place: str | None,
 ) -> int:
-    """Capture one flow, or all drops."""
-    flow = asked_flow(source, destination, protocol, via, drops)
-    question = WatchQuestion(flow, seconds, packets, MOST_SEEN, rate, snap)
+    """Capture in this process."""
+    subject = asked(source, destination, protocol, via, pod, policy, drops)
+    question = WatchQuestion(subject, seconds, packets, MOST_SEEN, rate, snap)
     watch = environment.open_watch(Place(None, **place), environment.platform, question)
     with ExitStack() as stack:
         stack.enter_context(watch)
@@ -105,26 +133,32 @@ def capture(
         environment.stderr.flush()
         writer = _Writer(file, watch, snap)
         interrupted = writer.run(size)
-        writer.finish(environment, path, drops)
+        writer.finish(environment, path, subject)
         warn(environment.stderr, watch.notes[told:])
     return ExitCode.INTERRUPTED if interrupted else ExitCode.ANSWERED
+
+
+for _command in (run, *COMMANDS):
+    capture.add_command(_command)
 
 
 class _Writer:
     """Writes events as they come."""
 
     def __init__(self, file: BinaryIO, watch: PacketWatch, snap: int) -> None:
+        from calico_debug.capture.comments import names
+        from calico_debug.capture.section import Section
         from calico_debug.explain.packet_story import Story
 
-        self._file, self._watch, self._snap = file, watch, snap
+        self._file, self._watch = file, watch
+        self._teller = watch.teller()
         self._story: Story = Story(watch.places)
-        self._interfaces: dict[tuple[int, int], int] = {}
+        self._section = Section(f"{PROGRAM} {__version__}", watch.subject, snap)
         self._size = 0
         self._full = False
-        self._decided = _decided(watch.explanation)
-        self._put(pcapng.section(f"{PROGRAM} {__version__}"))
-        if watch.explanation is not None and (known := _names(watch.explanation)):
-            self._put(pcapng.names(known))
+        self._put(self._section.begin())
+        if watch.explanation is not None:
+            self._put(self._section.names(names(watch.explanation)))
 
     def run(self, size: int) -> bool:
         """Write until a limit is reached; whether the user ended it."""
@@ -137,7 +171,7 @@ class _Writer:
                     self._watch.stop()
         return bool(interrupted)
 
-    def finish(self, environment: Environment, path: str, drops: bool) -> None:
+    def finish(self, environment: Environment, path: str, subject: Subject) -> None:
         """Write what was queued, and tell the summary."""
         from calico_debug.cli.render.packets import summary_lines
 
@@ -145,75 +179,23 @@ class _Writer:
         for event in watch.finish():
             if not self._full:
                 self._write(event)
-        witness = None if drops else story.witness(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), watch.losses.lost)
+        self._put(self._section.end(watch.losses))
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        witness = story.witness(at, watch.losses.lost) if subject.is_flow else None
         numbers = (story.events, story.packets)
         ended = "bytes" if self._full else watch.limited_by
         environment.stdout.write(
-            f"{safe(path)}: {self._size} bytes, {len(self._interfaces)} interfaces\n"
+            f"{safe(path)}: {self._size} bytes, {self._section.interfaces} interfaces\n"
             + summary_lines(witness, watch.explanation, numbers, watch.losses, ended, PLAIN)
         )
 
     def _write(self, event: PacketEvent) -> None:
-        number = self._story.add(event)
-        sent = None if event.kind == DROPPED else event.kind == SENT
-        self._put(
-            pcapng.packet(
-                self._interface(event),
-                event.time,
-                event.data,
-                pcapng.ip_length(event.data, event.length),
-                comment=self._comment(event),
-                sent=sent,
-                number=number,
-            )
-        )
+        self._story.add(event)
+        told = self._teller.tell(event, self._watch.places, self._watch.mark_words(event.mark))
+        self._put(self._section.names(told.names))
+        self._put(self._section.packet(event, told.number, self._watch.places, told.comment))
         self._file.flush()
-
-    def _interface(self, event: PacketEvent) -> int:
-        key = (event.namespace, event.interface_index)
-        if key not in self._interfaces:
-            self._interfaces[key] = len(self._interfaces)
-            where = self._watch.places.of(event)
-            self._put(pcapng.interface(where, f"{where} of {self._watch.places.node}", self._snap))
-        return self._interfaces[key]
-
-    def _comment(self, event: PacketEvent) -> str:
-        from calico_debug.cli.render.packets import VERBS, direction
-        from calico_debug.explain.packet_story import drop_words
-
-        way = direction(event)
-        what = f"{way} " if way else ""
-        text = f"{what}{VERBS[event.kind]} {self._watch.places.of(event)}"
-        if event.kind == DROPPED:
-            text += f": {drop_words(event)}"
-        if words := self._watch.mark_words(event.mark):
-            text += f"; mark {', '.join(words)}"
-        return safe(f"{text}; predicted {self._decided}" if self._decided else text)
 
     def _put(self, block: bytes) -> None:
         self._file.write(block)
         self._size += len(block)
-
-
-def _decided(explanation: FlowExplanation | None) -> str:
-    """Verdict, tier, policy and rule of the prediction."""
-    from calico_debug.cli.render.words import outcome
-
-    if explanation is None:
-        return ""
-    tier = explanation.decision.tier if explanation.decision is not None else ""
-    told = outcome(explanation.verdict, explanation.decision)
-    return f"{told} (tier {tier})" if tier and f"tier {tier}" not in told else told
-
-
-def _names(explanation: FlowExplanation) -> dict[str, list[str]]:
-    """Names of the flow's addresses, as DNS would write them."""
-    ends: tuple[FlowEnd | BackendOutcome, ...] = (explanation.source, explanation.destination, *explanation.backends)
-    found: dict[str, list[str]] = {}
-    for end in ends:
-        if end.pod:
-            found.setdefault(end.ip, []).append(f"{end.pod.get('name', '')}.{end.pod.get('namespace', '')}.pod")
-    if service := explanation.destination.service:
-        name = f"{service.get('name', '')}.{service.get('namespace', '')}.svc"
-        found.setdefault(explanation.destination.ip, []).append(name)
-    return found

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TextIO
 
 from calico_debug.model.explanation import FlowExplanation
 from calico_debug.model.observation import Wanted
+from calico_debug.model.subject import Subject
 
 if TYPE_CHECKING:
+    from calico_debug.capture.teller import Teller
     from calico_debug.explain.packet_story import Places
     from calico_debug.model.packet_event import Losses, PacketEvent
 
@@ -71,9 +73,9 @@ def open_tracer(place: Place, platform: str) -> Tracer:
 
 @dataclass(frozen=True, slots=True)
 class WatchQuestion:
-    """What packets to watch: of one flow, or all that are dropped; and when enough was seen."""
+    """What packets to watch, and when enough was seen."""
 
-    flow: Question | None
+    subject: Subject
     seconds: float
     packets: int
     bytes: int
@@ -113,6 +115,9 @@ class PacketWatch(Protocol):
 
     def mark_words(self, mark: int) -> tuple[str, ...]:
         """What a mark means on this node."""
+
+    def teller(self) -> Teller:
+        """What says what captured packets are."""
 
 
 def open_watch(place: Place, platform: str, question: WatchQuestion) -> PacketWatch:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calico_debug.cli.environment import Environment, Place, Question, WatchQuestion
+from calico_debug.cli.environment import Environment, Place, WatchQuestion
 from calico_debug.cli.errors import one_line, warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.options import COLOURS, cluster_options
 from calico_debug.cli.render.terminal import Style
-from calico_debug.errors import UsageError
+from calico_debug.model.subject import Subject, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMATS = ("text", "json")
 MOST_SECONDS, MOST_PACKETS, MOST_BYTES, MOST_RATE = 3600.0, 100_000, 1 << 30, 100_000
 
-HELP = """Watch where packets of a flow are seen on this node, and where they end.
+HELP = """Watch where packets of a flow, a pod or a policy are seen on this node, and where they end.
 
     One line for each place: received by an interface, sent by one, or dropped with the kernel's reason and the
     function that dropped. The flow is followed through address translation, into the pods of this node, and in
@@ -38,6 +38,8 @@ HELP = """Watch where packets of a flow are seen on this node, and where they en
     Examples:
       calico-debug observe --from client/client --to svc/stars/frontend
       calico-debug observe --from 10.244.1.30 --to 10.244.2.31:6379 --seconds 30 -o json
+      calico-debug observe --pod client/client --drops
+      calico-debug observe --policy networkpolicy/client/platform.client-egress
       calico-debug observe --drops
     """
 
@@ -45,7 +47,18 @@ HELP = """Watch where packets of a flow are seen on this node, and where they en
 def flow_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say what is watched."""
     for option in (
-        click.option("--drops", is_flag=True, help="Instead of a flow, all packets that this node or its pods drop."),
+        click.option(
+            "--drops",
+            is_flag=True,
+            help="Only packets that are dropped; without --pod and --policy all that this node or its pods drop.",
+        ),
+        click.option(
+            "--policy",
+            metavar="[KIND/]POLICY",
+            help="Instead of a flow, all packets of the endpoints on this node that a policy selects, as ns/name, or "
+            "name of a global one.",
+        ),
+        click.option("--pod", metavar="POD", help="Instead of a flow, all packets of a pod, as ns/name or address."),
         click.option("--via", metavar="NODE", help="The node through which a source outside the cluster arrives."),
         click.option(
             "-p",
@@ -73,7 +86,8 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(10, MOST_RATE),
             default=1000,
             metavar="N",
-            help="With --drops: show so many a second and CPU, and count the others; 1000 when left out.",
+            help="Of anything but one flow: show so many events a second and CPU, and count the others; 1000 when left "
+            "out.",
         ),
     ):
         command = option(command)
@@ -121,6 +135,8 @@ def observe(
     destination: str | None,
     protocol: str | None,
     via: str | None,
+    pod: str | None,
+    policy: str | None,
     drops: bool,
     seconds: float,
     packets: int,
@@ -130,9 +146,9 @@ def observe(
     colour: str,
     **place: str | None,
 ) -> int:
-    """Watch one flow, or all drops."""
-    flow = asked_flow(source, destination, protocol, via, drops)
-    question = WatchQuestion(flow, seconds, packets, size, rate)
+    """Watch a flow, a pod, a policy, or all drops."""
+    subject = asked(source, destination, protocol, via, pod, policy, drops)
+    question = WatchQuestion(subject, seconds, packets, size, rate)
     style = Style(colour=environment.colour(colour), columns=environment.columns)
     watch = environment.open_watch(Place(None, **place), environment.platform, question)
     with watch:
@@ -142,30 +158,22 @@ def observe(
         environment.stderr.flush()
         writer = _Writer(environment, watch, output, style)
         interrupted = writer.run()
-        writer.finish(drops)
+        writer.finish(subject)
         warn(environment.stderr, watch.notes[told:])
     return ExitCode.INTERRUPTED if interrupted else ExitCode.ANSWERED
 
 
-def asked_flow(
-    source: str | None, destination: str | None, protocol: str | None, via: str | None, drops: bool
-) -> Question | None:
-    """The flow to watch, None for all drops. Raises `UsageError`."""
-    if drops:
-        given = {"--from": source, "--to": destination, "--protocol": protocol, "--via": via}
-        if named := [name for name, value in given.items() if value is not None]:
-            raise UsageError(
-                f"--drops and {' and '.join(named)} contradict each other: --drops shows the drops of every flow; "
-                "leave it out to watch one, whose drops are shown, too"
-            )
-        return None
-    missing = [name for name, value in (("--from", source), ("--to", destination)) if value is None]
-    if source is None or destination is None:
-        raise UsageError(
-            f"{' and '.join(missing)} missing: name both ends of the flow with --from and --to, or watch every drop "
-            "with --drops; see --help for examples"
-        )
-    return Question(source, destination, protocol, via)
+def asked(
+    source: str | None,
+    destination: str | None,
+    protocol: str | None,
+    via: str | None,
+    pod: str | None,
+    policy: str | None,
+    drops: bool,
+) -> Subject:
+    """What to watch. Raises `UsageError`."""
+    return checked(Subject(source or "", destination or "", protocol, via, pod or "", policy or "", drops))
 
 
 @contextmanager
@@ -209,14 +217,16 @@ class _Writer:
                 self._out.flush()
         return bool(interrupted)
 
-    def finish(self, drops: bool) -> None:
+    def finish(self, subject: Subject) -> None:
         """Write what was queued, and the summary."""
-        from calico_debug.cli.render.packets import json_line, summary_document, summary_lines
+        from calico_debug.cli.render.packets import summary_lines
+        from calico_debug.explain.packet_document import json_line, summary_document
 
         watch, story = self._watch, self._story
         for event in watch.finish():
             self._write(event)
-        witness = None if drops else story.witness(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), watch.losses.lost)
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        witness = story.witness(at, watch.losses.lost) if subject.is_flow else None
         numbers = (story.events, story.packets)
         if self._json:
             self._out.write(
@@ -232,7 +242,8 @@ class _Writer:
             )
 
     def _write(self, event: PacketEvent) -> None:
-        from calico_debug.cli.render.packets import event_document, event_line, json_line
+        from calico_debug.cli.render.packets import event_line
+        from calico_debug.explain.packet_document import event_document, json_line
 
         number = self._story.add(event)
         marks = self._watch.mark_words(event.mark)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from calico_debug.cli.environment import Place, Question
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.engine import Engine
-from calico_debug.state.resolve import Resolver
+from calico_debug.explain.settled import explain_settled
 
 if TYPE_CHECKING:
     from calico_debug.advice.words import Advisor
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from calico_debug.model.explanation import Advice, FlowExplanation
     from calico_debug.model.flow import Flow
     from calico_debug.model.observation import Wanted
+    from calico_debug.state.resolve import Resolver
 
 
 class EvidenceTracer:
@@ -26,20 +27,22 @@ class EvidenceTracer:
     def __init__(self, source: EvidenceSource, namespace: str | None = None) -> None:
         """``namespace`` is that of names without one."""
         self._engine = Engine(source)
-        self._resolver = Resolver(self._engine.cluster, self._engine.states)
         self._advisor: Advisor | None = None
         self._namespace = namespace
 
     def trace(self, question: Question) -> FlowExplanation:
         """The explanation. Raises `calico_debug.errors.CalicoDebugError`."""
-        flow = self._resolver.resolve(
-            question.source,
-            question.destination,
-            protocol=question.protocol,
-            namespace=self._namespace,
-            via=question.via,
-        )
-        explanation = self._engine.explain(flow)
+
+        def resolve(resolver: Resolver) -> Flow:
+            return resolver.resolve(
+                question.source,
+                question.destination,
+                protocol=question.protocol,
+                namespace=self._namespace,
+                via=question.via,
+            )
+
+        self._engine, flow, explanation = explain_settled(self._engine, resolve)
         if question.wanted is None:
             return explanation
         return replace(explanation, advice=self._advice(flow, explanation, question.wanted))

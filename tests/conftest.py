@@ -5,11 +5,15 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # The same cases in every run: what is committed is green for everyone. HYPOTHESIS_PROFILE=search looks for new ones.
-settings.register_profile("same", derandomize=True, database=None, print_blob=True, deadline=None)
-settings.register_profile("search", derandomize=False, print_blob=True, deadline=None)
+# A busy machine is no reason to fail: neither a deadline nor how long cases take to draw is looked at.
+PATIENT = [HealthCheck.too_slow]
+settings.register_profile(
+    "same", derandomize=True, database=None, print_blob=True, deadline=None, suppress_health_check=PATIENT
+)
+settings.register_profile("search", derandomize=False, print_blob=True, deadline=None, suppress_health_check=PATIENT)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 # A shell that starts the tests in the background has them ignore the keyboard; some tests press its keys.

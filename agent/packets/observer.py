@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from calico_debug.agent.bpf_library import library, possible_cpus
@@ -28,6 +29,7 @@ from calico_debug.decode.packet_events import (
 )
 from calico_debug.errors import EvidenceError
 from calico_debug.model.packet_event import Losses
+from calico_debug.state.workloads import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 SYMBOLS = Path("/proc/kallsyms")
-PREFIX = "cali"
-"""InterfacePrefix, unless configured."""
 TURN = 0.1
 """Seconds after which waiting for events is interrupted to look at the limits."""
 LINGER = 0.2
@@ -51,7 +51,9 @@ MOST_ENDS = 256
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When enough was seen. ``rate`` is of drops a second and CPU, when all are watched."""
+    """When enough was seen; with 0 ``packets`` neither these nor ``bytes`` are counted. ``rate`` is of events a second
+    and CPU, where more than one flow is watched.
+    """
 
     seconds: float = 10.0
     packets: int = 1000
@@ -64,21 +66,24 @@ class PacketObserver:
 
     def __init__(
         self,
-        flows: Sequence[Ends],
+        flows: Sequence[Ends] | None,
         limits: Limits | None = None,
         *,
-        prefixes: Sequence[str] = (PREFIX,),
+        prefixes: Sequence[str] = (DEFAULT,),
         data: int = 0,
+        drops: bool = False,
     ) -> None:
-        """``flows`` are the flow's ends before and behind translation; without any, all drops are watched.
-        ``prefixes`` begin the names of pods' interfaces. ``data`` is how many bytes of each packet are wanted. Nothing
-        is touched yet.
+        """``flows`` are the flow's ends before and behind translation, or what pods send and get (`everything_of`);
+        with None all drops are watched. ``prefixes`` begin the names of pods' interfaces. ``data`` is how many bytes of
+        each packet are wanted. With ``drops`` only packets are told that are dropped. Nothing is touched yet.
         """
         self._prefixes = tuple(prefixes)
-        self._flows = tuple(flows)[:MOST_ENDS]
+        self._flows = None if flows is None else tuple(flows)[:MOST_ENDS]
+        self._drops = drops or flows is None
         self.limits = limits or Limits()
         self._data = data
         self._loaded: Loaded | None = None
+        self._lock = Lock()
         self._ring: Any = None
         self._raw: list[bytes] = []
         self._boot = 0
@@ -100,7 +105,7 @@ class PacketObserver:
             self._fill(self._loaded.maps, self.namespaces)
             self._boot = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
             self._listen(self._loaded.maps["cdebug_events"])
-            self._loaded.attach(PROGRAMS if self._flows else (DROPS,))
+            self._loaded.attach((DROPS,) if self._drops else PROGRAMS)
         except BaseException:
             self.close()
             raise
@@ -117,29 +122,68 @@ class PacketObserver:
         if self._ring is not None:
             library().bpf_free_ringbuf(self._ring)
             self._ring = None
-        if self._loaded is not None:
-            self._loaded.close()
-            self._loaded = None
+        with self._lock:
+            if self._loaded is not None:
+                self._loaded.close()
+                self._loaded = None
+
+    def add(self, flows: Sequence[Ends]) -> int:
+        """Look for these, too; how many found no room. From any thread. Raises `EvidenceError`."""
+        with self._lock:
+            if self._loaded is None or self._flows is None or self.namespaces is None:
+                return 0
+            known = self._flows
+            more = [one for one in dict.fromkeys(flows) if one not in known]
+            self._flows = (*known, *more)[:MOST_ENDS]
+            for key, value in filter_entries(self._flows[len(known) :], len(known)).items():
+                _write(self._loaded.maps["cdebug_tuples"], key, value)
+            self._set(self._loaded.maps, self.namespaces)
+            return len(known) + len(more) - len(self._flows)
+
+    def find_namespaces(self) -> bool:
+        """Look for namespaces of pods again, and watch new ones, too; whether there is any. From any thread.
+
+        Raises `EvidenceError`.
+        """
+        found = find_namespaces(self._prefixes)
+        with self._lock:
+            if self._loaded is None or found == self.namespaces:
+                return False
+            for inode in found.all:
+                _write(self._loaded.maps["cdebug_namespaces"], struct.pack("=I", inode), struct.pack("=I", 1))
+            self.namespaces = found
+            return True
 
     def events(self, passed: float = 0.0) -> Iterator[PacketEvent]:
         """Events as they come, until a limit is reached; ``passed`` are seconds of it that have gone by already.
 
         May be left early; `finish` gives what was queued.
         """
+        for turn in self.turns(passed):
+            yield from turn
+
+    def turns(self, passed: float = 0.0) -> Iterator[Iterator[PacketEvent]]:
+        """The same, as what came in each `TURN`, which may be nothing."""
         end = time.monotonic() + self.limits.seconds - passed
         packets: set[tuple[int, int]] = set()
         size = 0
-        while not self._stopped and (left := end - time.monotonic()) > 0:
-            for event in self._wait(min(left, TURN)):
+
+        def within(events: Iterator[PacketEvent]) -> Iterator[PacketEvent]:
+            nonlocal size
+            for event in events:
                 if event.packet not in packets and len(packets) >= self.limits.packets:
                     continue
                 packets.add(event.packet)
                 size += event.length
                 yield event
-            if size >= self.limits.bytes:
+
+        while not self._stopped and (left := end - time.monotonic()) > 0:
+            came = self._wait(min(left, TURN))
+            yield within(came) if self.limits.packets else came
+            if self.limits.packets and size >= self.limits.bytes:
                 self.limited_by = "bytes"
                 return
-            if not self.limited_by and len(packets) >= self.limits.packets:
+            if not self.limited_by and self.limits.packets and len(packets) >= self.limits.packets:
                 # The last one may still be on its way.
                 self.limited_by = "packets"
                 end = min(end, time.monotonic() + LINGER)
@@ -169,7 +213,7 @@ class PacketObserver:
         for data in raw:
             try:
                 yield decode_event(
-                    data, boot=self._boot, filtered=bool(self._flows), reasons=reasons(), place=symbols().name
+                    data, boot=self._boot, filtered=not self._many, reasons=reasons(), place=symbols().name
                 )
             except ValueError:
                 self.unknown += 1
@@ -177,12 +221,19 @@ class PacketObserver:
     def _fill(self, maps: Mapping[str, int], namespaces: Namespaces) -> None:
         for inode in namespaces.all:
             _write(maps["cdebug_namespaces"], struct.pack("=I", inode), struct.pack("=I", 1))
-        for key, value in filter_entries(self._flows).items():
+        for key, value in filter_entries(self._flows or ()).items():
             _write(maps["cdebug_tuples"], key, value)
-        settings = encode_settings(
-            self._flows, rate=self.limits.rate, vxlan_port=namespaces.vxlan_port, data=self._data
-        )
+        self._set(maps, namespaces)
+
+    def _set(self, maps: Mapping[str, int], namespaces: Namespaces) -> None:
+        rate = self.limits.rate if self._many or self._drops else 0
+        settings = encode_settings(self._flows, rate=rate, vxlan_port=namespaces.vxlan_port, data=self._data)
         _write(maps["cdebug_settings"], ONE, settings)
+
+    @property
+    def _many(self) -> bool:
+        """Whether more than one flow is looked for."""
+        return not self._flows or any(not ends.protocol for ends in self._flows)
 
     def _listen(self, descriptor: int) -> None:
         lib = library()
@@ -201,6 +252,11 @@ class PacketObserver:
         self._ring = lib.bpf_new_ringbuf(descriptor, self._taker, None)
         if not self._ring:
             raise EvidenceError("the events of the tracing program cannot be read; try again when memory is free")
+
+    def losses_so_far(self) -> Losses:
+        """What was not told until now. From any thread."""
+        with self._lock:
+            return self._totals(self._loaded) if self._loaded is not None else self.losses
 
     def _totals(self, loaded: Loaded) -> Losses:
         descriptor = loaded.maps["cdebug_totals"]

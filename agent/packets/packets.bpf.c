@@ -52,13 +52,13 @@ struct sk_buff {
 
 enum { RECEIVED = 1, SENT = 2, DROPPED = 3 };
 enum { BY_TUPLE = 1, BY_IDENTITY = 2, IN_TUNNEL = 4, ICMP_ERROR = 8 };
-enum { FULL = 1, ANY_SOURCE_PORT = 2, ANY_DESTINATION_PORT = 4, ANY_PORTS = 8 };
+enum { FULL = 1, ANY_SOURCE_PORT = 2, ANY_DESTINATION_PORT = 4, ANY_PORTS = 8, ANY_PEER = 16 };
 enum { DROPS_ONLY = 1 };
 enum { SNAP = 2048 };
 
 // How long a packet that was seen by its addresses is known by its place in memory and its contents.
 #define FOLLOW_NS 1000000000ULL
-// The rate limit of DROPS_ONLY counts in windows of this length.
+// The rate limit counts in windows of this length.
 #define WINDOW_NS 100000000ULL
 
 struct tuple {
@@ -208,6 +208,17 @@ APART int known(const struct tuple *tuple, u32 shapes, u32 *which)
 	}
 	if (!found && shapes & ANY_PORTS) {
 		key.source_port = key.destination_port = 0;
+		found = lookup(&cdebug_tuples, &key);
+	}
+	if (!found && shapes & ANY_PEER) {
+		key.source_port = key.destination_port = 0;
+		key.protocol = 0;
+		__builtin_memset(key.destination, 0, 16);
+		found = lookup(&cdebug_tuples, &key);
+	}
+	if (!found && shapes & ANY_PEER) {
+		__builtin_memset(key.source, 0, 16);
+		__builtin_memcpy(key.destination, tuple->destination, 16);
 		found = lookup(&cdebug_tuples, &key);
 	}
 	if (!found)
@@ -382,7 +393,14 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 	}
 	event->time = now();
 	total->matched++;
-	if (given->mode & DROPS_ONLY) {
+	if (kind == DROPPED) {
+		if (!(given->mode & DROPS_ONLY))
+			delete(&cdebug_follow, &event->packet);
+	} else {
+		struct followed seen = {event->time, event->fingerprint, event->which, 0};
+		update(&cdebug_follow, &event->packet, &seen, 0);
+	}
+	if (given->window_limit) {
 		u64 window = event->time / WINDOW_NS;
 		if (total->window != window) {
 			total->window = window;
@@ -392,11 +410,6 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 			total->limited++;
 			return 0;
 		}
-	} else if (kind == DROPPED) {
-		delete(&cdebug_follow, &event->packet);
-	} else {
-		struct followed seen = {event->time, event->fingerprint, event->which, 0};
-		update(&cdebug_follow, &event->packet, &seen, 0);
 	}
 	event->location = location;
 	event->netns = inode;

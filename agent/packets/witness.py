@@ -6,22 +6,17 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from calico_debug.agent.clock import now
-from calico_debug.agent.packets.observer import PREFIX, Limits, PacketObserver
+from calico_debug.agent.packets.observer import Limits, PacketObserver
 from calico_debug.explain.packet_story import Places, Story, flow_ends
+from calico_debug.state.workloads import workload_prefixes
 
 if TYPE_CHECKING:
     from calico_debug.model.explanation import FlowExplanation, Witness
     from calico_debug.model.packet_event import PacketEvent
     from calico_debug.state.node import NodeState
 
-PREFIX_SETTING = "FELIX_INTERFACEPREFIX"
 MOST_PACKETS = 200
 """As many as a trace through rules follows."""
-
-
-def interface_prefixes(state: NodeState) -> list[str]:
-    """How the names of pods' interfaces begin on a node."""
-    return [one for part in state.felix.get(PREFIX_SETTING, PREFIX).split(",") if (one := part.strip())]
 
 
 class PacketWitness:
@@ -31,7 +26,7 @@ class PacketWitness:
         """``seconds`` to watch. Nothing is touched yet."""
         self._node = state.name
         limits = Limits(seconds=seconds, packets=MOST_PACKETS)
-        self._observer = PacketObserver(flow_ends(explanation), limits, prefixes=interface_prefixes(state))
+        self._observer = PacketObserver(flow_ends(explanation), limits, prefixes=workload_prefixes(state))
         self._begun = 0.0
 
     def __enter__(self) -> Self:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calico_debug.cli.render.terminal import Style, safe
 from calico_debug.cli.render.words import address, outcome
-from calico_debug.explain.packet_story import drop_words
-from calico_debug.model.explanation import API_VERSION
+from calico_debug.explain.packet_document import flag_names
+from calico_debug.explain.packet_story import VERBS, direction, drop_words
 from calico_debug.model.flow import protocol_name
-from calico_debug.model.packet_event import DROPPED, RECEIVED
+from calico_debug.model.packet_event import DROPPED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from calico_debug.explain.packet_story import Places
     from calico_debug.model.explanation import FlowExplanation, Witness
     from calico_debug.model.packet_event import Losses, PacketEvent
-
-EVENT_KIND, SUMMARY_KIND = "PacketEvent", "PacketObservation"
-TCP_FLAGS = ((0x02, "SYN"), (0x10, "ACK"), (0x01, "FIN"), (0x04, "RST"), (0x08, "PSH"), (0x20, "URG"))
-VERBS = {RECEIVED: "received by", "sent": "sent by", DROPPED: "DROPPED at"}
 
 
 def event_line(event: PacketEvent, number: int, places: Places, marks: Sequence[str]) -> str:
@@ -33,15 +28,6 @@ def event_line(event: PacketEvent, number: int, places: Places, marks: Sequence[
     way = direction(event)
     parts = (_clock(event.time), f"#{number}", f"{way:8}" if way else "", where)
     return safe(f"{' '.join(part for part in parts if part)}  {_ends(event)} {_details(event, marks)}") + "\n"
-
-
-def direction(event: PacketEvent) -> str:
-    """ "request", "answer" or "error" (an ICMP error about the flow); "" where packets are not of one flow."""
-    if event.flow is None:
-        return ""
-    if event.about:
-        return "error"
-    return "answer" if event.reply else "request"
 
 
 def summary_lines(
@@ -80,76 +66,6 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def event_document(event: PacketEvent, number: int, places: Places, marks: Sequence[str]) -> dict[str, Any]:
-    """The event as one object of ``-o json``; what is not known is left out."""
-    found: dict[str, Any] = {
-        "apiVersion": API_VERSION,
-        "kind": EVENT_KIND,
-        "time": _rfc3339(event.time),
-        "node": places.node,
-        "packet": number,
-        "event": event.kind,
-        "direction": direction(event),
-        "interface": event.interface,
-        "pod": places.pods.get(event.namespace, ""),
-        "namespace": event.namespace,
-        "protocol": protocol_name(event.ends.protocol),
-        "source": _end_document(str(event.ends.source), event.ends.source_port),
-        "destination": _end_document(str(event.ends.destination), event.ends.destination_port),
-        "length": event.length,
-        "mark": hex(event.mark) if event.mark else "",
-        "markMeans": list(marks),
-        "reason": event.reason,
-        "place": event.place,
-        "flags": _flags(event.flags),
-        "icmp": list(event.icmp) if event.icmp is not None else None,
-        "translated": event.followed,
-        "tunnelled": event.tunnelled,
-    }
-    return {key: value for key, value in found.items() if value not in ("", None, [], False)}
-
-
-def summary_document(
-    story: Witness | None,
-    explanation: FlowExplanation | None,
-    numbers: tuple[int, int],
-    losses: Losses,
-    limited_by: str,
-    node: str,
-) -> dict[str, Any]:
-    """The last object of ``-o json``."""
-    found: dict[str, Any] = {"apiVersion": API_VERSION, "kind": SUMMARY_KIND, "node": node}
-    if story is not None:
-        found["witness"] = {"verdict": story.verdict, "at": story.at, "node": story.node, "detail": story.detail}
-    if explanation is not None:
-        found["predicted"] = explanation.verdict
-    found |= {
-        "events": numbers[0],
-        "packets": numbers[1],
-        "endedBy": limited_by or "interrupt",
-        "losses": {
-            "noRoom": losses.ring_full,
-            "rateLimited": losses.limited,
-            "passedOver": losses.missed,
-            "notIp": losses.unreadable,
-        },
-    }
-    return found
-
-
-def json_line(document: dict[str, Any]) -> str:
-    """One object in one line of printable ASCII."""
-    return json.dumps(document, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f") + "\n"
-
-
-def _end_document(ip: str, port: int) -> dict[str, Any]:
-    return {"ip": ip, "port": port} if port else {"ip": ip}
-
-
-def _flags(flags: int | None) -> list[str]:
-    return [name for bit, name in TCP_FLAGS if flags is not None and flags & bit]
-
-
 def _ends(event: PacketEvent) -> str:
     ends = event.ends
     source, destination = (
@@ -160,7 +76,7 @@ def _ends(event: PacketEvent) -> str:
 
 
 def _details(event: PacketEvent, marks: Sequence[str]) -> str:
-    parts = [" ".join(_flags(event.flags))]
+    parts = [" ".join(flag_names(event.flags))]
     if event.icmp is not None:
         parts.append(f"type {event.icmp[0]} code {event.icmp[1]}")
     parts.append(f"{event.length} bytes")
@@ -176,7 +92,3 @@ def _details(event: PacketEvent, marks: Sequence[str]) -> str:
 
 def _clock(time: int) -> str:
     return datetime.fromtimestamp(time / 1e9, UTC).strftime("%H:%M:%S.%f")
-
-
-def _rfc3339(time: int) -> str:
-    return datetime.fromtimestamp(time / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from calico_debug.model.printable import safe as safe  # what renderers pass text through
+
 VERDICT_COLOURS = {"ALLOWED": "32", "DENIED": "31", "REJECTED": "31", "UNDETERMINED": "1;33"}
 """Verdicts as text shows them and their SGR parameters (ECMA-48): green, red, red, bold yellow."""
 
-_NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _SHORTEST_WRAP = 24
 """Columns below which wrapping is worse than a long line."""
 
@@ -28,34 +29,6 @@ class Style:
 
 
 PLAIN = Style()
-
-
-def safe(text: str) -> str:
-    r"""The text with everything that is not printable as a visible escape (``\x1b``, ``\u202e``, ``\U000e0001``).
-
-    That is what Unicode calls control, format (bidirectional overrides among it), surrogate, private, unassigned, and
-    every separator but the plain space; combining marks too, as they would draw over what stands before them.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(character if _is_plain(character) else _escape(character) for character in text)
-
-
-def _is_plain(character: str) -> bool:
-    if character.isascii():
-        return character.isprintable()
-    from unicodedata import category
-
-    return character.isprintable() and not category(character).startswith("M")
-
-
-def _escape(character: str) -> str:
-    number = ord(character)
-    if character in _NAMED_ESCAPES:
-        return _NAMED_ESCAPES[character]
-    if number <= 0xFF:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
 
 
 def wrap(text: str, indent: int, style: Style) -> list[str]:

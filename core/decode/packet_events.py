@@ -24,7 +24,7 @@ ONE = struct.pack("=I", 0)
 
 KINDS = {1: RECEIVED, 2: SENT, 3: DROPPED}
 BY_IDENTITY, IN_TUNNEL, ICMP_ERROR = 2, 4, 8
-FULL, ANY_SOURCE_PORT, ANY_DESTINATION_PORT, ANY_PORTS = 1, 2, 4, 8
+FULL, ANY_SOURCE_PORT, ANY_DESTINATION_PORT, ANY_PORTS, ANY_PEER = 1, 2, 4, 8, 16
 DROPS_ONLY = 1
 WINDOWS_A_SECOND = 10
 MOST_DATA = 2048
@@ -98,20 +98,25 @@ def encode_ends(ends: Ends) -> bytes:
     )
 
 
-def filter_entries(flows: Sequence[Ends]) -> dict[bytes, bytes]:
-    """Keys and values of the filter: each of the flow's ends, and the same for the answer."""
+def filter_entries(flows: Sequence[Ends], first: int = 0) -> dict[bytes, bytes]:
+    """Keys and values of the filter: each of the flow's ends, and the same for the answer; ``first`` is the number of
+    the first of them.
+    """
     entries: dict[bytes, bytes] = {}
-    for number, ends in enumerate(flows):
+    for number, ends in enumerate(flows, first):
         entries.setdefault(encode_ends(ends), struct.pack("=I", number << 1))
-    for number, ends in enumerate(flows):
+    for number, ends in enumerate(flows, first):
         entries.setdefault(encode_ends(ends.reversed()), struct.pack("=I", number << 1 | 1))
     return entries
 
 
-def encode_settings(flows: Sequence[Ends], *, rate: int = 0, vxlan_port: int = 0, data: int = 0) -> bytes:
-    """Settings for a filter, or without ``flows`` for all drops, ``rate`` of them a second and CPU."""
+def encode_settings(flows: Sequence[Ends] | None, *, rate: int = 0, vxlan_port: int = 0, data: int = 0) -> bytes:
+    """Settings for a filter, or with None for all drops; ``rate`` events a second and CPU, 0 for no limit."""
     shapes = 0
-    for ends in flows:
+    for ends in flows or ():
+        if not ends.protocol:
+            shapes |= ANY_PEER
+            continue
         for one in (ends, ends.reversed()):
             shapes |= {
                 (True, True): FULL,
@@ -120,7 +125,7 @@ def encode_settings(flows: Sequence[Ends], *, rate: int = 0, vxlan_port: int = 0
                 (False, False): ANY_PORTS,
             }[bool(one.source_port), bool(one.destination_port)]
     limit = -(-rate // WINDOWS_A_SECOND)
-    return SETTINGS.pack(shapes, 0 if flows else DROPS_ONLY, limit, vxlan_port, min(data, MOST_DATA))
+    return SETTINGS.pack(shapes, DROPS_ONLY if flows is None else 0, limit, vxlan_port, min(data, MOST_DATA))
 
 
 def decode_losses(values: bytes, missed: int) -> Losses:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from calico_debug.decode.json_text import parse_json
 from calico_debug.decode.policies import CALICO_GROUPS
 from calico_debug.errors import MissingEvidence
+from calico_debug.state.workloads import workload_prefixes
 
 if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource, NodeEvidence
@@ -22,9 +23,6 @@ SEVERITIES = ("error", "warning", "info")
 """The worst first. error: traffic is or will be lost, or policy is not applied; warning: likely to, or not what was
 meant; info: worth knowing when something is odd.
 """
-
-DEFAULT_PREFIX = "cali"
-"""Felix's InterfacePrefix, unless it is set (felix/config/config_params.go)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +127,7 @@ class NodeView:
     @cached_property
     def prefixes(self) -> tuple[str, ...]:
         """How names of pods' interfaces begin."""
-        given = self.state.felix.get("FELIX_INTERFACEPREFIX", DEFAULT_PREFIX)
-        return tuple(prefix for one in given.split(",") if (prefix := one.strip()))
+        return workload_prefixes(self.state)
 
     @cached_property
     def pod_interfaces(self) -> Sequence[str]:

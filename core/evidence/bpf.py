@@ -21,6 +21,11 @@ class KernelMaps(Protocol):
     def batches(self, info: MapInfo) -> Iterator[RawEntries]:
         """Every entry, in pieces of bounded size. Raises `calico_debug.errors.EvidenceError`."""
 
+    def close(self) -> None:
+        """Let go of what is held open; it is opened anew when asked for. A map that is held stays in the kernel's
+        memory after Felix has replaced it.
+        """
+
 
 @runtime_checkable
 class LiveMaps(Protocol):

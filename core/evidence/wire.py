@@ -21,8 +21,8 @@ BATCH = struct.Struct("<IIII")
 LONGEST = 1 << 30
 """Bytes that one piece may claim to have; a kernel's answer or a batch of entries is far below."""
 
-READ_REQUESTS = frozenset({1, 4, 7, 10, 13})
-"""NFT_MSG_GETTABLE, …GETCHAIN, …GETRULE, …GETSET, …GETSETELEM: the requests that may be passed on."""
+READ_REQUESTS = frozenset({1, 4, 7, 10, 13, 16})
+"""NFT_MSG_GETTABLE, …GETCHAIN, …GETRULE, …GETSET, …GETSETELEM, …GETGEN: the requests that may be passed on."""
 READ_FLAGS = 0x304
 """NLM_F_DUMP and NLM_F_ACK, the flags that a request which reads may have."""
 

@@ -24,6 +24,7 @@ from calico_debug.model.routing import address_from_int
 from calico_debug.policy.chains import ChainKind, chain_role
 from calico_debug.state.cluster import load_cluster
 from calico_debug.state.node import NodeState
+from calico_debug.state.resolve import Resolver
 from calico_debug.walk.choices import Alternative, Chooser, Kind, explore
 from calico_debug.walk.connections import live_connection
 from calico_debug.walk.context import Onward, Undecided
@@ -37,23 +38,34 @@ if TYPE_CHECKING:
     from calico_debug.model.flow import Endpoint, Flow
     from calico_debug.model.nft import Rule
     from calico_debug.model.routing import Address
+    from calico_debug.state.cluster import ClusterState
     from calico_debug.walk.packet import Port
 
 
 class Engine:
     """Explains flows from one source of evidence. Everything read or compiled is kept for the next flow."""
 
-    def __init__(self, source: EvidenceSource) -> None:
-        """Nothing is read before a flow needs it."""
+    def __init__(self, source: EvidenceSource, cluster: ClusterState | None = None) -> None:
+        """Nothing is read before a flow needs it. ``cluster`` is what is known of the source's cluster already."""
         self.source = source
-        self.cluster = load_cluster(source)
+        self.cluster = load_cluster(source) if cluster is None else cluster
         self.states: Mapping[str, NodeState] = {name: NodeState(source.node(name)) for name in source.nodes()}
+        self.resolver = Resolver(self.cluster, self.states)
         self._walkers = {name: NodeWalker(state) for name, state in self.states.items()}
         self._attributor = Attributor(self.cluster)
         self._dataplanes = Dataplanes(source)
         self._wiring = Wiring(self._walkers, self._role)
         self._traveller = Traveller(self._walkers, self._wiring, self._go_on, self._dataplanes.admit)
         self._names: dict[tuple[int, int], str] = {}
+
+    def anew(self) -> Engine:
+        """One that has read nothing yet of the nodes, and knows the cluster already."""
+        return Engine(self.source, self.cluster)
+
+    @property
+    def rules_changed(self) -> bool:
+        """Whether what it has read of a live node's rules is no longer, or never was, what the kernel holds."""
+        return any(state.live and state.rules_changed for state in self.states.values())
 
     # --------------------------------------------------------------------------------------------------- the answer
 
@@ -370,7 +382,7 @@ def _rules_changed(node: str) -> Finding:
     return Finding(
         "rules-changed",
         "warning",
-        f"the rules of {node} changed while they were recorded: its files may not belong together; record it again",
+        f"the rules of {node} changed while they were read, and may not belong together: ask or record again",
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from calico_debug.model.explanation import Witness
 from calico_debug.model.flow import PROTOCOL_NUMBERS
-from calico_debug.model.packet_event import DROPPED, RECEIVED, Ends
+from calico_debug.model.packet_event import DROPPED, RECEIVED, SENT, Ends
 
 if TYPE_CHECKING:
     from calico_debug.model.explanation import FlowExplanation
@@ -20,6 +20,7 @@ MOST_PACKETS = 100_000
 """Packets that are told apart; of more, those that come later are only counted."""
 TCP_RESET, TCP_SYN, TCP_ACK = 0x04, 0x02, 0x10
 NO_SOCKET = "NO_SOCKET"
+VERBS = {RECEIVED: "received by", SENT: "sent by", DROPPED: "DROPPED at"}
 AT_SOCKETS = ("TCP_", "SOCKET_", "UDP_", "PROTO_MEM", NO_SOCKET)
 """How reasons begin of drops behind the last hook, where the packet had arrived (include/net/dropreason-core.h)."""
 
@@ -204,6 +205,15 @@ class Story:
             return f"refused by {errors[0].first.ends.source}: ICMP type {kind} code {code}"
         reset = next((p for p in replies if _is_reset(p.first)), None)
         return f"refused by {reset.first.ends.source}: TCP reset" if reset is not None else ""
+
+
+def direction(event: PacketEvent) -> str:
+    """ "request", "answer" or "error" (an ICMP error about the flow); "" where packets are not of one flow."""
+    if event.flow is None:
+        return ""
+    if event.about:
+        return "error"
+    return "answer" if event.reply else "request"
 
 
 def drop_words(event: PacketEvent) -> str:

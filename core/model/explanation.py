@@ -83,7 +83,7 @@ FINDINGS: Mapping[str, str] = {
     "outlived-policy": "an existing connection goes on that a new one could not open",
     "policy-not-as-programmed": "a policy object has other rules than the dataplane",
     "refusal-not-seen": "the packet was stopped as predicted, and the refusal that should tell its sender was not seen",
-    "rules-changed": "the rules of a node changed while its bundle was recorded",
+    "rules-changed": "the rules of a node changed while they were read or recorded",
     "settled-by-packets": "the prediction is open, and packets of the flow settle it",
     "two-iptables-backends": "iptables-nft and iptables-legacy both hold rules",
     "witness-dissents": "counters or packets contradict the prediction, with the likely reason",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 from calico_debug.model.flow import Address
+
+UNSPECIFIED: Mapping[int, Address] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
 RECEIVED, SENT, DROPPED = "received", "sent", "dropped"
 """Values of `PacketEvent.kind`."""
@@ -12,7 +16,10 @@ RECEIVED, SENT, DROPPED = "received", "sent", "dropped"
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """A packet's addresses and ports in one direction. A port of 0 is any in a filter, and none in a packet."""
+    """A packet's addresses and ports in one direction. A port of 0 is any in a filter, and none in a packet.
+
+    In a filter a protocol of 0 stands for whatever goes from the source to anywhere; see `everything_of`.
+    """
 
     protocol: int
     source: Address
@@ -23,6 +30,11 @@ class Ends:
     def reversed(self) -> Ends:
         """The same for an answer."""
         return Ends(self.protocol, self.destination, self.source, self.destination_port, self.source_port)
+
+
+def everything_of(address: Address) -> Ends:
+    """The filter for all that an address sends and, reversed, for all that it gets."""
+    return Ends(0, address, UNSPECIFIED[address.version])
 
 
 @dataclass(frozen=True, slots=True)

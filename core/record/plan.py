@@ -1,7 +1,7 @@
 """What is read of a node, in which order, and what never is.
 
 Rules come first and what packets change comes last: a connection in a bundle then met rules that are in it, too, unless
-they changed meanwhile, which the generation of nf_tables tells (`calico_debug.record.generation`).
+they changed meanwhile, which the generation of nf_tables tells (`calico_debug.state.generation`).
 """
 
 from __future__ import annotations

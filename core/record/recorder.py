@@ -17,10 +17,10 @@ from calico_debug.errors import EvidenceError
 from calico_debug.evidence.bundle import MEBIBYTE, Bundle
 from calico_debug.evidence.manifest import RULES_AFTER, RULES_BEFORE
 from calico_debug.record.bpf_files import Opener, bpf_files
-from calico_debug.record.generation import generation
 from calico_debug.record.manifest import OK, Account, Record, timestamp
 from calico_debug.record.plan import is_never_read, reading_order
 from calico_debug.record.secrets import cluster_without_secrets, variables_without_secrets
+from calico_debug.state.generation import generation
 
 if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource, NodeEvidence

@@ -61,6 +61,9 @@ class RecordedMaps:
         file = self.file_of(info)
         return decode_dump(self._evidence.read(file), info, f"{file} of {self._evidence.origin}")
 
+    def close(self) -> None:
+        """See `KernelMaps`. Nothing is held."""
+
     def _table(self, info: MapInfo) -> Mapping[bytes, bytes]:
         file = self.file_of(info)
         if file not in self._tables:

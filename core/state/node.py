@@ -25,6 +25,7 @@ from calico_debug.model.conntrack import Connection, Tuple
 from calico_debug.model.nft import Ruleset
 from calico_debug.model.routing import Address, Interface, InterfaceAddress, NextHop, Route, Routing, RoutingRule
 from calico_debug.state.cni import plugin_hint
+from calico_debug.state.generation import generation
 
 if TYPE_CHECKING:
     from calico_debug.state.bpf import BpfState
@@ -73,6 +74,7 @@ class NodeState:
         self._listings: dict[str, bytes] = {}
         self._index: dict[int, Mapping[Tuple, Connection]] = {}
         self._routing: dict[int, Routing] = {}
+        self._generation: int | None = None
 
     @property
     def name(self) -> str:
@@ -90,9 +92,16 @@ class NodeState:
         return self._evidence.taken_at
 
     @property
+    def live(self) -> bool:
+        """Whether its rules are read from a kernel, as they are now."""
+        return not isinstance(self._evidence, Recorded) and self._evidence.nftables is not None
+
+    @property
     def rules_changed(self) -> bool:
-        """Whether the rules changed while the evidence was recorded; never known of live evidence."""
-        return isinstance(self._evidence, Recorded) and self._evidence.rules_changed
+        """Whether the rules changed while the evidence was recorded or, live, since the first of them was read here."""
+        if isinstance(self._evidence, Recorded):
+            return self._evidence.rules_changed
+        return self._generation is not None and generation(self._evidence) != self._generation
 
     @property
     def addresses_replaced(self) -> bool:
@@ -112,6 +121,7 @@ class NodeState:
         # The decoders of rules are the heaviest import of all; questions about names and routes do without.
         from calico_debug.state.ruleset import KernelRuleset, RecordedRuleset
 
+        self._generation = generation(self._evidence)
         native: Ruleset | None = None
         missing: MissingEvidence | None = None
         if self._evidence.nftables is not None:

@@ -110,14 +110,14 @@ def live_connection(state: NodeState, packet: Packet) -> Connection | None:
     if wanted is None:
         return None
     if state.dataplane == EBPF:
-        return _program_connection(state, wanted)
+        return program_connection(state, wanted)
     connection = state.connection(wanted)
     if connection is None or connection.state in FINISHED:
         return None
     return connection
 
 
-def _program_connection(state: NodeState, wanted: Tuple) -> Connection | None:
+def program_connection(state: NodeState, wanted: Tuple) -> Connection | None:
     """The connection in the eBPF dataplane's map, once both sides' policy approved it; of TCP once it is established.
 
     A SYN asks policy anew. Source: felix/bpf-gpl/conntrack.h, calico_ct_lookup.

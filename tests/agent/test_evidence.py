@@ -45,6 +45,7 @@ def namespace() -> Iterator[str]:
             ],
         )
         namespaces.ip(name, ["addr add fd00::1/64 dev e.1 nodad", "addr add fd00::2/64 dev e.1 nodad"], "-6")
+        namespaces.await_addresses(name, "fd00::1", "fd00::2")
         namespaces.sysctl(name, {"net/ipv4/conf/e.1/rp_filter": "2", "net/ipv4/ip_forward": "1"})
         namespaces.nft(
             name,

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from tests.bench.agent_load import Load, listing_memory, scrape_load, trace_load
 from tests.bench.big_cluster import MATRIX, big_cluster
 from tests.bench.big_node import big_node
 from tests.bench.conntrack_map import full_map
@@ -200,6 +201,26 @@ def metrics() -> None:
             print(f"  {taken:8.3f} s  {taken / later:7.2f} x  {name}")  # noqa: T201
 
 
+def agent(folder: Path) -> None:
+    """Memory and CPU of an agent's process: what daemonset/base asks for is from these figures."""
+    reason = namespaces.supported()
+    if reason:
+        print(f"\nThe agent's process: left out, {reason}")  # noqa: T201
+        return
+    figures: list[tuple[str, Sequence[Load]]] = [
+        (f"scrapes of {SCRAPED} rules", scrape_load(SCRAPED, RUNS * REPEATS, folder)),
+        (
+            "traces on a node with 1,000 chains of 10 rules with anonymous sets",
+            trace_load(1_000, RUNS * REPEATS, folder),
+        ),
+    ]
+    for title, loads in figures:
+        print(f"\nThe agent's process, {title}: CPU, and most memory so far")  # noqa: T201
+        for load in loads:
+            print(f"  {load.cpu:8.3f} s  {load.memory:7.1f} MiB  {load.name}")  # noqa: T201
+    print(f"  {'':10}  {listing_memory(SCRAPED):7.1f} MiB  nft -j list ruleset, which makes one file of a bundle")  # noqa: T201
+
+
 def packets() -> None:
     """Throughput between two pods with packets observed and not."""
     reason = missing() or bpf_unsupported()
@@ -229,6 +250,7 @@ def main() -> int:
         iptables(Path(folder))
         ebpf(Path(folder))
         intent(Path(folder))
+        agent(Path(folder))
     live()
     metrics()
     packets()

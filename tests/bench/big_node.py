@@ -10,6 +10,9 @@ from tests.lab import namespaces
 from tests.lab.lab import Lab
 from tests.lab.model import Model
 
+PIECE = 1000
+"""Lines of one transaction."""
+
 
 @dataclass(frozen=True, slots=True)
 class BigNode:
@@ -26,7 +29,10 @@ def big_node(chains: int, rules: int) -> Iterator[BigNode]:
     with Lab() as lab:
         lab.program(Model())
         namespace = lab.namespace("node1")
-        namespaces.nft(namespace, crowd(chains, rules))
+        # A transaction of everything takes nft minutes.
+        lines = crowd(chains, rules).splitlines()
+        for start in range(0, len(lines), PIECE):
+            namespaces.nft(namespace, "\n".join(lines[start : start + PIECE]) + "\n")
         yield BigNode(namespace, lab.topology.address("red/cli1", 4), lab.topology.address("red/web1", 4))
 
 

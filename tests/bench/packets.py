@@ -62,7 +62,7 @@ class Path:
         limits = Limits(seconds=WAIT + SECONDS, packets=10**9, bytes=1 << 60, rate=1000)
         with ExitStack() as stack:
             with namespaces.entered(self._lab.namespace("node1")):
-                observer = stack.enter_context(PacketObserver(flows, limits))
+                observer = stack.enter_context(PacketObserver(flows or None, limits))
             told = 0
 
             def take() -> None:

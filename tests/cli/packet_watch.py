@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Self
 
+from calico_debug.capture.teller import Teller
 from calico_debug.explain.packet_story import Places
 from calico_debug.model.explanation import FlowExplanation
 from calico_debug.model.packet_event import Losses, PacketEvent
@@ -58,6 +59,9 @@ class MemoryWatch:
         assert self.open
         self.notes.append("told at the end")
         return self._queued
+
+    def teller(self) -> Teller:
+        return Teller(self.explanation)
 
     def mark_words(self, mark: int) -> tuple[str, ...]:
         return ("accept",) if mark else ()

@@ -74,6 +74,9 @@ class LiveNode(MemoryNode):
         yield RawEntries(bytes(8), bytes(16), 2)
         yield RawEntries(b"abcd", bytes(32), 1, 4)
 
+    def close(self) -> None:
+        pass
+
 
 def test_single_questions_reach_the_node(tmp_path: Path) -> None:
     live = LiveNode()

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from calico_debug.cli.environment import Place, Question, WatchQuestion
+from calico_debug.cli.environment import Place, WatchQuestion
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.model.packet_event import Losses
+from calico_debug.model.subject import Subject
 from tests.cli.packet_watch import MemoryWatch
 from tests.cli.samples import SAMPLES
 from tests.cli.worlds import Ran, run
@@ -50,7 +51,7 @@ def test_a_flow(tmp_path: Path) -> None:
     watch = MemoryWatch(with_data(*DELIVERED, *ANSWER), explanation=SAMPLES["denied_end_of_tier"])
     ran, asked = captured(watch, path)
     assert ran.code == ExitCode.ANSWERED
-    assert asked == [WatchQuestion(Question("red/cli1", "red/web1:80"), 60.0, 10_000, 1 << 40, 1000, 256)]
+    assert asked == [WatchQuestion(Subject("red/cli1", "red/web1:80"), 60.0, 10_000, 1 << 40, 1000, 256)]
     assert interfaces(path) == [
         *("eth0 in red/cli1", "calicli", "caliweb", "eth0 in red/web1"),
         *("eth0 in red/web1", "eth0 in red/cli1"),
@@ -68,8 +69,8 @@ def test_comments_say_what_became_of_a_packet(tmp_path: Path) -> None:
     captured(MemoryWatch(with_data(*DENIED), explanation=SAMPLES["denied_end_of_tier"]), path)
     content = path.read_bytes()
     assert b"request DROPPED at calicli: NETFILTER_DROP in nft_do_chain (a rule of nftables or iptables)" in content
-    assert b"; predicted DENIED on node1: end of tier" in content
-    assert b"(tier platform)" in content or b"tier platform" in content
+    assert b"; predicted DENIED on node1; tier platform; policy " in content
+    assert b"; reason end-of-tier: end of tier: " in content
 
 
 def test_addresses_get_their_names(tmp_path: Path) -> None:
@@ -80,13 +81,32 @@ def test_addresses_get_their_names(tmp_path: Path) -> None:
     assert f"{source.pod['name']}.{source.pod['namespace']}.pod\0".encode() in path.read_bytes()
 
 
+def test_run_is_what_is_meant_without_a_word(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.pcapng", tmp_path / "two.pcapng"
+    captured(MemoryWatch(with_data(*DELIVERED)), one, "--from", "a", "--to", "b")
+    captured(MemoryWatch(with_data(*DELIVERED)), two, "run", "--from", "a", "--to", "b")
+    assert one.read_bytes() == two.read_bytes()
+    assert "Commands:" in run("capture", "--help").out
+    assert "start" in run("capture", "-h").out
+
+
+@pytest.mark.parametrize("meant", [("--pod", "a/b"), ("--policy", "a/b"), ("--pod", "a/b", "--drops")])
+def test_pods_and_policies(tmp_path: Path, meant: tuple[str, ...]) -> None:
+    path = tmp_path / "some.pcapng"
+    ran, asked = captured(MemoryWatch(with_data(replace(DENIED[-1], flow=None))), path, "run", *meant)
+    subject = asked[0].subject
+    assert (subject.pod or subject.policy, subject.drops) == ("a/b", "--drops" in meant)
+    assert "observed" not in ran.out
+    assert interfaces(path) == ["calicli"]
+
+
 def test_all_drops(tmp_path: Path) -> None:
     path = tmp_path / "drops.pcapng"
     drop = replace(DENIED[-1], flow=None, data=DATA)
     ran, asked = captured(MemoryWatch([drop], losses=Losses(matched=2, limited=1)), path, "--drops", "--snap", "64")
     assert "observed" not in ran.out
     assert "1 event lost" in ran.out
-    assert (asked[0].flow, asked[0].data) == (None, 64)
+    assert (asked[0].subject, asked[0].data) == (Subject(drops=True), 64)
     assert interfaces(path) == ["calicli"]
 
 

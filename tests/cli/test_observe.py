@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from calico_debug.cli.environment import Place, Question, WatchQuestion, open_watch
+from calico_debug.cli.environment import Place, WatchQuestion, open_watch
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.errors import EvidenceError
 from calico_debug.model.packet_event import Losses
+from calico_debug.model.subject import Subject
 from tests.cli.packet_watch import MemoryWatch
 from tests.cli.samples import SAMPLES
 from tests.cli.worlds import Ran, run
@@ -47,7 +48,7 @@ def test_a_flow_line_by_line() -> None:
     assert lines[7].startswith("predicted ALLOWED")
     assert lines[8] == "6 events of 2 packets; 0 events lost (0 for want of room, 0 over the limit of the rate)"
     assert ran.err == "watching node1: tcp a -> b\nwarning: told at the end\n"
-    assert asked[0][2] == WatchQuestion(Question("red/cli1", "red/web1:80"), 10.0, 1000, 100 << 20, 1000)
+    assert asked[0][2] == WatchQuestion(Subject("red/cli1", "red/web1:80"), 10.0, 1000, 100 << 20, 1000)
 
 
 def test_what_was_queued_is_told_too() -> None:
@@ -75,7 +76,7 @@ def test_drops_have_no_verdict() -> None:
         "tcp 10.244.1.12:20000 -> 10.244.1.10:80 SYN, 60 bytes, mark 0x10000 (accept)"
     )
     assert "observed" not in ran.out
-    assert asked[0][2] == WatchQuestion(None, 2.0, 1000, 100 << 20, 50)
+    assert asked[0][2] == WatchQuestion(Subject(drops=True), 2.0, 1000, 100 << 20, 50)
 
 
 def test_json_lines() -> None:

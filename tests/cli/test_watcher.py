@@ -103,6 +103,35 @@ def test_all_drops(lab: Lab) -> None:
     assert "witness" not in summary
 
 
+def test_a_pod(lab: Lab) -> None:
+    with observing(lab, "--pod", lab.topology.address("red/web1", 4), "--packets", "1", "-o", "json") as process:
+        assert ready(process) == "watching node1: pod 10.244.1.10\n"
+        lab.send(lab.flow("blue/db1", "red/cli1", "udp", 53))
+        lab.send(lab.flow("blue/db1", "red/web1", "udp", 53))
+        *events, summary = documents(process)
+    assert [event["event"] for event in events] == ["sent", "received", "dropped"]
+    assert {event["destination"]["ip"] for event in events} == {"10.244.1.10"}
+    assert "witness" not in summary
+    assert summary["losses"] == {"noRoom": 0, "rateLimited": 0, "passedOver": 0, "notIp": 0}
+
+
+def test_drops_of_a_pod(lab: Lab) -> None:
+    arguments = ("--pod", lab.topology.address("red/web1", 4), "--drops", "--packets", "1", "-o", "json")
+    with observing(lab, *arguments) as process:
+        assert ready(process) == "watching node1: drops of pod 10.244.1.10\n"
+        lab.send(lab.flow("blue/db1", "red/cli1", "udp", 53))
+        lab.send(lab.flow("blue/db1", "red/web1", "udp", 53))
+        event, _ = documents(process)
+    assert (event["event"], event["destination"]["ip"]) == ("dropped", "10.244.1.10")
+
+
+def test_a_policy_without_objects(lab: Lab) -> None:
+    with observing(lab, "--policy", "red/x") as process:
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error.count("\n")) == (1, 1)
+    assert "this node has no policies, so 'red/x' selects nothing: name a cluster with --kubeconfig" in error
+
+
 def test_names_that_nobody_has(lab: Lab) -> None:
     with observing(lab, "--from", "red/nobody", "--to", "10.244.1.10:80") as process:
         out, error = process.communicate(timeout=60)

@@ -131,6 +131,7 @@ def namespace() -> Iterator[str]:
     try:
         namespaces.ip(name, ["link set lo up", *(f"addr add {a}/24 dev lo" for a in (A, B, C))])
         namespaces.ip(name, ["addr add fd00::1/64 dev lo nodad", "addr add fd00::2/64 dev lo nodad"], "-6")
+        namespaces.await_addresses(name, "fd00::1", "fd00::2")
         namespaces.nft(
             name,
             "add table inet t\n"

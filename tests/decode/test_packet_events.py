@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from calico_debug.decode.packet_events import (
+    ANY_PEER,
     ANY_PORTS,
     ANY_SOURCE_PORT,
     DROPS_ONLY,
@@ -23,7 +24,7 @@ from calico_debug.decode.packet_events import (
     filter_entries,
     reason_name,
 )
-from calico_debug.model.packet_event import Ends, Losses, PacketEvent
+from calico_debug.model.packet_event import Ends, Losses, PacketEvent, everything_of
 
 CLIENT, SERVER = ip_address("10.244.1.10"), ip_address("10.244.2.11")
 FLOW = Ends(6, CLIENT, SERVER, 0, 80)
@@ -141,8 +142,24 @@ def test_settings_of_a_filter() -> None:
     assert SETTINGS.unpack(encode_settings(both))[0] == FULL | ANY_PORTS
 
 
+def test_everything_of_an_address() -> None:
+    """What it sends and what it gets, whatever the protocol; numbers go on behind those before."""
+    lone = everything_of(CLIENT)
+    found = {key: struct.unpack("=I", value)[0] for key, value in filter_entries([lone], 5).items()}
+    assert found == {encode_ends(lone): 10, encode_ends(lone.reversed()): 11}
+    assert encode_ends(lone) == CLIENT.packed.ljust(16, b"\0") + bytes(16) + bytes(5) + b"\4" + bytes(2)
+    assert encode_ends(lone.reversed())[:16] == bytes(16)
+    assert everything_of(SIX.source).destination.version == 6
+    shapes, mode, limit, _, _ = SETTINGS.unpack(encode_settings([lone, FLOW], rate=100))
+    assert (shapes, mode, limit) == (ANY_PEER | ANY_SOURCE_PORT | 4, 0, 10)
+
+
+def test_settings_before_anything_is_looked_for() -> None:
+    assert SETTINGS.unpack(encode_settings([]))[:2] == (0, 0)
+
+
 def test_settings_of_all_drops() -> None:
-    _, mode, limit, _, _ = SETTINGS.unpack(encode_settings([], rate=15))
+    _, mode, limit, _, _ = SETTINGS.unpack(encode_settings(None, rate=15))
     assert (mode, limit) == (DROPS_ONLY, 2)
 
 

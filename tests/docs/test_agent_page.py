@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from calico_debug.agent import application, reviews, server, tls
+from calico_debug.agent.capture_routes import EVENTS, SECONDS, STREAM_EVENTS, STREAM_SECONDS, STREAMS
+from calico_debug.agent.captures.manager import MOST_BYTES, MOST_KEPT, MOST_RUNNING
+from calico_debug.agent.captures.running import BOUNDS, CaptureLimits
 from calico_debug.agent.reviews import AUDIENCE
 from calico_debug.agent.routes import routes
 from calico_debug.agent.routing import ERRORS
 from calico_debug.agent.run import METRICS_PATHS
-from calico_debug.agent.settings import DEFAULT_METRICS, DEFAULT_SOCKET, VARIABLES
+from calico_debug.agent.settings import DEFAULT_CAPTURES, DEFAULT_METRICS, DEFAULT_SOCKET, VARIABLES
+from calico_debug.capture.predictions import MOST
 from tests.agent.serving import work_over
 from tests.daemonset.test_manifests import OVERLAYS
 from tests.docs.markdown import DOCS, code, section, tables
@@ -62,6 +66,19 @@ def test_limits() -> None:
         f"{server.PENDING_BYTES >> 20} MiB, then making it waits",
     ]
     assert f"under way {server.GRACE_SECONDS:g} s" in TEXT
+
+
+def test_limits_of_captures() -> None:
+    usual = CaptureLimits()
+    rows = tables(section("agent.md", "Captures"))[0]
+    for name, (_, most) in BOUNDS.items():
+        row = next(row for row in rows if row[0].startswith(f"`{name}`"))
+        assert row[1:] == (f"{getattr(usual, name):g}" if name == "seconds" else str(getattr(usual, name)), str(most))
+    assert [row[2] for row in rows[len(BOUNDS) :]] == [str(n) for n in (MOST_RUNNING, MOST_KEPT, MOST_BYTES, MOST)]
+    text = section("agent.md", "Captures")
+    assert DEFAULT_CAPTURES in text
+    assert f"`seconds` ({SECONDS}, at most {STREAM_SECONDS}), `events` ({EVENTS}, at most {STREAM_EVENTS})" in text
+    assert f"{STREAMS} streams at once" in text
 
 
 def test_overlays() -> None:

@@ -12,8 +12,9 @@ from calico_debug.cli.agent import agent
 from calico_debug.cli.assertions import assertions
 from calico_debug.cli.bundle import HELP as BUNDLE_HELP
 from calico_debug.cli.bundle import bundle
+from calico_debug.cli.capture import GROUP_HELP, capture
 from calico_debug.cli.capture import HELP as CAPTURE_HELP
-from calico_debug.cli.capture import capture
+from calico_debug.cli.captures import GET_HELP, START_HELP
 from calico_debug.cli.chain import HELP as CHAIN_HELP
 from calico_debug.cli.chain import chain
 from calico_debug.cli.commands import commands as group
@@ -69,8 +70,9 @@ def test_options() -> None:
         *((command, f"switch {name}") for name, command in switch.commands.items()),
         (matrix, "matrix"),
         (diff, "diff"),
-        *((observe, "observe"), (capture, "capture")),
         *((hits, "hits"), (lockout, "lockout"), (top, "top")),
+        (observe, "observe"),
+        *((command, f"capture {name}") for name, command in capture.commands.items()),
     )
     for command, title in (*pages, (agent, "agent")):
         context = click.Context(command, help_option_names=["-h", "--help"])
@@ -98,6 +100,12 @@ def test_flows_that_nodes_live_by() -> None:
         for one in VITALS
     ]
     assert tables(section("cli.md", "lockout"))[1] == rows
+
+
+def test_commands_of_capture() -> None:
+    assert tables(section("cli.md", "capture"))[0] == [
+        (f"`capture {name}`", command.short_help) for name, command in capture.commands.items()
+    ]
 
 
 def test_codes_of_drift() -> None:
@@ -149,6 +157,9 @@ EXAMPLES = sorted(
             LOCKOUT_HELP,
             MATRIX_HELP,
             DIFF_HELP,
+            GROUP_HELP,
+            START_HELP,
+            GET_HELP,
             OBSERVE_HELP,
             BUNDLE_HELP,
             str(group.help),
@@ -185,4 +196,5 @@ def test_examples_are_understood(example: str, monkeypatch: pytest.MonkeyPatch) 
     ) and not live & set(words):
         words += ["--bundle", "recording"]
     monkeypatch.setattr(Ran, "trace", nothing_there)
-    assert run(*words, platform=platform).code in (ExitCode.FAILED, ExitCode.ANSWERED)
+    variables = {"CALICO_DEBUG_SOCKET": "/nonexistent"}
+    assert run(*words, platform=platform, variables=variables).code in (ExitCode.FAILED, ExitCode.ANSWERED)

@@ -47,6 +47,9 @@ class Maps:
     def batches(self, info: MapInfo) -> Iterator[RawEntries]:
         return (self.live if info.id in self.real else self._dumps).batches(self.real.get(info.id, info))
 
+    def close(self) -> None:
+        self.live.close()
+
 
 class Node(MemoryNode):
     """A made-up node with maps of the kernel."""

@@ -28,7 +28,10 @@ class NamedPort:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A workload. Its host interface is named as Calico does: cali + 11 hex digits of SHA-1 of "ns.name"."""
+    """A workload. Its host interface is named as Calico does: cali + 11 hex digits of SHA-1 of "ns.name".
+
+    ``prefix`` is Felix's InterfacePrefix; other CNI plugins have their own (AKS: azv).
+    """
 
     namespace: str
     name: str
@@ -38,6 +41,7 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     ports: tuple[NamedPort, ...] = ()
     service_account: str = "default"
+    prefix: str = "cali"
 
     @property
     def place(self) -> str:
@@ -46,7 +50,7 @@ class Pod:
     @property
     def interface(self) -> str:
         """libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go, VethNameForWorkload."""
-        return "cali" + hashlib.sha1(f"{self.namespace}.{self.name}".encode()).hexdigest()[:11]  # noqa: S324
+        return self.prefix + hashlib.sha1(f"{self.namespace}.{self.name}".encode()).hexdigest()[:11]  # noqa: S324
 
     @property
     def profiles(self) -> tuple[str, ...]:

@@ -12,9 +12,11 @@ import itertools
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 PREFIX = "cdlab"
 NETNS_DIRECTORY = Path("/run/netns")
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+RTMGRP_IPV6_ROUTE = 0x400  # include/uapi/linux/rtnetlink.h
+RTF_LOCAL = 0x80000000  # include/uapi/linux/ipv6_route.h
 RUN_TIMEOUT = 60.0
 
 _PROBE = """add table ip t
@@ -109,6 +113,24 @@ def run(name: str, command: Sequence[str], text: str | None = None) -> str:
 def ip(name: str, commands: Iterable[str], *options: str) -> None:
     """Run ``ip`` commands, one process for all of them; ``options`` such as "-6" go before them."""
     run(name, ["ip", *options, "-batch", "-"], "".join(f"{command}\n" for command in commands))
+
+
+def await_addresses(name: str, *addresses: str) -> None:
+    """Wait until packets to these IPv6 addresses are taken in. The kernel adds the route to an address a little after
+    the address itself, in the background, with "nodad" too (net/ipv6/addrconf.c, addrconf_dad_work).
+    """
+    wanted = {ip_address(address).packed.hex() for address in addresses}
+    with entered(name), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as changes:
+        changes.bind((0, RTMGRP_IPV6_ROUTE))
+        changes.settimeout(RUN_TIMEOUT)
+        while not wanted <= _local_destinations():
+            changes.recv(1 << 16)
+
+
+def _local_destinations() -> set[str]:
+    """Addresses, in hexadecimal, that this thread's network namespace has a local IPv6 route to."""
+    lines = Path("/proc/thread-self/net/ipv6_route").read_text(encoding="ascii").splitlines()
+    return {fields[0] for fields in map(str.split, lines) if int(fields[8], 16) & RTF_LOCAL}
 
 
 def nft(name: str, text: str) -> None:

@@ -31,7 +31,6 @@ BASE_CHAINS = {
     "raw-OUTPUT": ("filter", "output", "-300"),
 }
 _EMPTY_BASE = {"nat-INPUT", "mangle-INPUT", "mangle-FORWARD", "mangle-OUTPUT"}
-_WORKLOADS = "cali*"
 _NEIGHBOUR_TYPES = (130, 131, 132, 133, 135, 136)
 _ACCEPTED = "Host endpoint policy accepted packet."
 _HOST_DISPATCH = {
@@ -53,6 +52,9 @@ class StaticShape:
         self.marks = context.marks
         self.ip = context.family
         self.vxlan = self.felix.vxlan and context.version == 4
+        prefixes = sorted({pod.prefix for pod in context.sets.topology.pods})
+        assert len(prefixes) == 1, "the lab has one prefix of interfaces"
+        self.workloads = f"{prefixes[0]}*"
 
     def base_rules(self, name: str) -> list[NftRule]:
         """The rules of a base chain."""
@@ -99,7 +101,7 @@ class StaticShape:
             [
                 self._clear_all(),
                 *vxlan,
-                NftRule(f'iifname "{_WORKLOADS}"', set_mark(self.marks.scratch0)),
+                NftRule(f'iifname "{self.workloads}"', set_mark(self.marks.scratch0)),
                 NftRule(from_workload, "jump cali-rpf-skip"),
                 NftRule(rpf, self.context.deny),
                 NftRule(is_clear(self.marks.scratch0), "jump cali-from-host-endpoint"),
@@ -173,8 +175,8 @@ class StaticShape:
             [
                 NftRule("", clear_mark(self.marks.all & ~self.marks.accept)),
                 NftRule(is_clear(self.marks.accept), "jump cali-from-hep-forward"),
-                NftRule(f'iifname "{_WORKLOADS}"', "jump cali-from-wl-dispatch"),
-                NftRule(f'oifname "{_WORKLOADS}"', "jump cali-to-wl-dispatch"),
+                NftRule(f'iifname "{self.workloads}"', "jump cali-from-wl-dispatch"),
+                NftRule(f'oifname "{self.workloads}"', "jump cali-to-wl-dispatch"),
                 NftRule("", "jump cali-to-hep-forward"),
                 NftRule("", "jump cali-cidr-block"),
             ],
@@ -184,7 +186,7 @@ class StaticShape:
             "cali-INPUT",
             [
                 *self._vxlan_in(),
-                NftRule(f'iifname "{_WORKLOADS}"', "goto cali-wl-to-host"),
+                NftRule(f'iifname "{self.workloads}"', "goto cali-wl-to-host"),
                 self._accepted(self._allow()),
                 self._clear_all(),
                 NftRule("", "jump cali-from-host-endpoint"),
@@ -196,7 +198,7 @@ class StaticShape:
             "cali-OUTPUT",
             [
                 self._accepted(self._allow()),
-                NftRule(f'oifname "{_WORKLOADS}"', "return"),
+                NftRule(f'oifname "{self.workloads}"', "return"),
                 *self._vxlan_out(),
                 self._clear_all(),
                 NftRule("ct status != dnat", "jump cali-to-host-endpoint"),
@@ -274,6 +276,6 @@ class StaticShape:
                     end.append(NftRule("", f"goto {prefix}{ANY_INTERFACE}"))
                     if name == "cali-to-host-endpoint" and layer in {"filter", "mangle"}:
                         text = "Skip egress WHEP policy for traffic to local workload"
-                        end.insert(0, NftRule(f'oifname "{_WORKLOADS}"', "return", (text,)))
+                        end.insert(0, NftRule(f'oifname "{self.workloads}"', "return", (text,)))
                 for chain, rules in dispatch_tree(name, named, match, prefix, end).items():
                     self.chains.add(layer, chain, rules)

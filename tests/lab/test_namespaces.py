@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from socket import AF_INET6, SOCK_DGRAM, socket
 
 import pytest
 
@@ -59,3 +60,16 @@ def test_sysctl_is_the_namespaces_own() -> None:
     finally:
         namespaces.delete([name])
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == before
+
+
+def test_addresses_are_reached_once_they_are_awaited() -> None:
+    name = namespaces.create(["a"])["a"]
+    addresses = [f"fd00::{number:x}" for number in range(1, 33)]
+    try:
+        namespaces.ip(name, ["link set lo up", *(f"addr add {one}/64 dev lo nodad" for one in addresses)], "-6")
+        namespaces.await_addresses(name, *addresses)
+        with namespaces.entered(name), socket(AF_INET6, SOCK_DGRAM) as sender:
+            for one in addresses:
+                assert sender.sendto(b"x", (one, 9)) == 1
+    finally:
+        namespaces.delete([name])

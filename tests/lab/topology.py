@@ -82,8 +82,11 @@ class Topology:
 OUTSIDE_ADDRESSES = (OUTSIDE_V4, OUTSIDE_V6, OUTSIDE_OTHER_V4, OUTSIDE_OTHER_V6, GATEWAY_V4, GATEWAY_V6)
 
 
-def small_cluster(*, vxlan: bool = False, ipv6: bool = True) -> Topology:
-    """Two nodes with three pods each: the clients and servers of two namespaces, all with an ``http`` port."""
+def small_cluster(*, vxlan: bool = False, ipv6: bool = True, prefix: str = "cali") -> Topology:
+    """Two nodes with three pods each: the clients and servers of two namespaces, all with an ``http`` port.
+
+    ``prefix`` begins the names of pods' interfaces.
+    """
     nodes = tuple(
         Node(
             f"node{n}",
@@ -112,6 +115,7 @@ def small_cluster(*, vxlan: bool = False, ipv6: bool = True) -> Topology:
             f"fd00:244:{node}::{10 + number}" if ipv6 else "",
             labels,
             (NamedPort("http", "tcp", 8080 if labels["app"] == "db" else 80), NamedPort("dns", "udp", 53)),
+            prefix=prefix,
         )
         for number, (namespace, name, node, labels) in enumerate(wanted)
     )
@@ -142,6 +146,9 @@ class Wiring:
         for number, node in enumerate(self.topology.nodes, 1):
             self._build_node(number, node)
         self._build_outside()
+        for place, thing in self.topology.places.items() if self.topology.ipv6 else ():
+            own = (thing.v6,) if thing else (OUTSIDE_V6, OUTSIDE_OTHER_V6, GATEWAY_V6, *WORLD_V6)
+            namespaces.await_addresses(self.names[place], *own)
 
     def _build_wire(self) -> None:
         commands = ["link set lo up", "link add br0 type bridge mcast_snooping 0", "link set br0 up"]

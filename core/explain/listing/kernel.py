@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from calico_debug.explain.listing.endpoints import FAMILIES, EndpointChain, endpoint_chains, targets
@@ -14,6 +15,7 @@ from calico_debug.model.nft import Interval, Lookup
 from calico_debug.model.routing import address_from_int
 from calico_debug.policy.chains import ChainKind, chain_role
 from calico_debug.state.dataplane import CALICO_TABLES
+from calico_debug.state.workloads import workload_prefixes
 
 if TYPE_CHECKING:
     from calico_debug.explain.listing.policy_view import EndpointView
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from calico_debug.state.cluster import ClusterState
     from calico_debug.state.node import NodeState
 
-WORKLOAD_PREFIX = "cali"
-"""How workloads' interfaces begin unless FELIX_INTERFACEPREFIX says otherwise."""
 CALICO_DEVICES = ("tunl0", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali")
 """Felix's tunnel devices (felix/dataplane/linux, ipam and vxlan managers; felix/config, Wireguard…InterfaceName)."""
 NO_CHAIN = "none: dropped as an unknown interface"
@@ -45,8 +45,6 @@ class KernelListings:
         """``pods`` are by their interface."""
         self._state, self._cluster, self._pods = state, cluster, pods
         self._names = Names(cluster)
-        listed = state.felix.get("FELIX_INTERFACEPREFIX", WORKLOAD_PREFIX) or WORKLOAD_PREFIX
-        self._prefixes = tuple(prefix.strip() for prefix in listed.split(","))
 
     # ------------------------------------------------------------------------------------------------------- routes
 
@@ -102,6 +100,10 @@ class KernelListings:
 
     def _is_workload(self, interface: str) -> bool:
         return interface.startswith(self._prefixes) and interface not in CALICO_DEVICES
+
+    @cached_property
+    def _prefixes(self) -> tuple[str, ...]:
+        return workload_prefixes(self._state)
 
     # --------------------------------------------------------------------------------------------------------- sets
 

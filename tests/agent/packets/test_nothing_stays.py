@@ -70,6 +70,10 @@ def held(kind: str) -> set[int]:
         except OSError:
             continue
         found |= {int(number) for number in re.findall(rf"^{kind}_id:\t(\d+)$", text, re.MULTILINE)}
+    if kind == "map":
+        # Some are open in their programs alone.
+        programs = held("prog")
+        found |= {number for one in listed("prog") if one["id"] in programs for number in one.get("map_ids", ())}
     return found
 
 

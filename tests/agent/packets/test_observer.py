@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from calico_debug.agent import bpf_library
-from calico_debug.agent.packets.observer import Limits, PacketObserver, reasons, symbols
+from calico_debug.agent.packets.observer import MOST_ENDS, Limits, PacketObserver, reasons, symbols
 from calico_debug.explain.packet_story import Places, Story
 from calico_debug.model.flow import PROTOCOL_NUMBERS
-from calico_debug.model.packet_event import DROPPED, Ends, PacketEvent
+from calico_debug.model.packet_event import DROPPED, Ends, PacketEvent, everything_of
 from calico_debug.policy.marks import mark_words
 from tests.lab import namespaces
 from tests.lab.topology import OUTSIDE
@@ -66,7 +66,9 @@ class Seen:
 
 
 @contextmanager
-def observing(lab: Lab, node: str, ends: list[Ends], limits: Limits = SHORT, data: int = 0) -> Iterator[PacketObserver]:
+def observing(
+    lab: Lab, node: str, ends: list[Ends] | None, limits: Limits = SHORT, data: int = 0
+) -> Iterator[PacketObserver]:
     with namespaces.entered(lab.namespace(node)):
         observer = PacketObserver(ends, limits, data=data).__enter__()
     try:
@@ -83,7 +85,7 @@ def told(observer: PacketObserver) -> Seen:
     return Seen(observer, Places("node1", found.home, pods, found.behind), events)
 
 
-def watch(lab: Lab, node: str, ends: list[Ends], send: Callable[[], object], limits: Limits = SHORT) -> Seen:
+def watch(lab: Lab, node: str, ends: list[Ends] | None, send: Callable[[], object], limits: Limits = SHORT) -> Seen:
     with observing(lab, node, ends, limits) as observer:
         send()
         return told(observer)
@@ -307,7 +309,7 @@ def test_all_drops_are_limited_in_the_kernel_and_counted(lab: Lab) -> None:
             for _ in range(number):
                 client.sendto(b"x", (other, 53))
 
-    seen = watch(lab, "node1", [], send, Limits(seconds=0.5, rate=100))
+    seen = watch(lab, "node1", None, send, Limits(seconds=0.5, rate=100))
     losses = seen.observer.losses
     shown = [e for e in seen.events if e.interface == interface(lab, "blue/db1")]
     assert {e.reason for e in shown} == {"NETFILTER_DROP"}
@@ -337,6 +339,61 @@ def test_two_observers_do_not_disturb_each_other(lab: Lab) -> None:
     for port, each in zip((80, 8080), seen, strict=True):
         assert {e.ends.source_port if e.reply else e.ends.destination_port for e in each.events} == {port}
         assert each.witness.verdict == "allowed"
+
+
+def test_everything_of_a_pod(lab: Lab) -> None:
+    """Both ways, every protocol, and errors about its packets; nothing of anybody else."""
+    web, other = (ip_address(lab.topology.address(place, 4)) for place in ("red/web1", "blue/db1"))
+    flows = [
+        lab.flow("red/web1", "blue/db1", "tcp", 80),
+        lab.flow("blue/db1", "red/web1", "udp", 53),
+        lab.flow("red/cli1", "blue/db1", "icmp"),
+        lab.flow("red/web1", "10.96.1.3", "tcp", 80),
+    ]
+    with observing(lab, "node1", [everything_of(web)], Limits(seconds=3)) as observer:
+        for flow in flows:
+            lab.send(flow)
+        observer.stop()
+        seen = told(observer)
+    assert all(web in (event.ends.source, event.ends.destination) for event in seen.events)
+    assert {event.ends.protocol for event in seen.events} >= {1, 6, 17}
+    assert {event.flow for event in seen.events} == {None}
+    assert [e.icmp for e in seen.events if e.icmp and e.icmp[0] == 3]
+    assert any(event.ends.source == other and event.kind == DROPPED for event in seen.events)
+
+
+def test_drops_of_a_pod_alone(lab: Lab) -> None:
+    web = ip_address(lab.topology.address("red/web1", 4))
+    with namespaces.entered(lab.namespace("node1")):
+        observer = PacketObserver([everything_of(web)], SHORT, drops=True).__enter__()
+    try:
+        lab.send(lab.flow("red/cli1", "red/web1", "tcp", 80))
+        lab.send(lab.flow("blue/db1", "red/web1", "udp", 53))
+        lab.send(lab.flow("blue/db1", "red/cli1", "udp", 53))
+        seen = told(observer)
+    finally:
+        observer.close()
+    assert (interface(lab, "blue/db1"), "NETFILTER_DROP") in seen.drops
+    assert {event.kind for event in seen.events} == {DROPPED}
+    assert all(web in (event.ends.source, event.ends.destination) for event in seen.events)
+
+
+def test_more_to_look_for_while_watching(lab: Lab) -> None:
+    web, other = (ip_address(lab.topology.address(place, 4)) for place in ("red/web1", "blue/db1"))
+    flow = lab.flow("red/web1", "blue/db1", "icmp")
+    with observing(lab, "node1", [], Limits(seconds=3)) as observer:
+        lab.send(flow)
+        assert observer.losses_so_far().matched == 0
+        assert observer.add([everything_of(web), everything_of(other)]) == 0
+        assert observer.add([everything_of(other)]) == 0
+        lab.send(flow)
+        matched = observer.losses_so_far().matched
+        assert matched >= 8
+        many = [everything_of(web + number) for number in range(1, MOST_ENDS + 10)]
+        assert observer.add(many) == len(many) + 2 - MOST_ENDS - sum(one == everything_of(other) for one in many)
+        observer.stop()
+        assert len(told(observer).events) == matched
+    assert observer.add([everything_of(web)]) == 0
 
 
 def test_the_kernels_words() -> None:

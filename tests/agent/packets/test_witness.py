@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from calico_debug.agent.evidence import LiveSource
-from calico_debug.agent.packets.witness import PacketWitness, interface_prefixes
+from calico_debug.agent.packets.witness import PacketWitness
 from calico_debug.cli.environment import Question
 from calico_debug.cli.tracer import EvidenceTracer
 from calico_debug.state.node import NodeState
-from tests.evidence.memory import MemoryNode
 from tests.lab import namespaces
 
 if TYPE_CHECKING:
@@ -37,9 +36,3 @@ def test_what_became_of_a_flow(lab: Lab, source: str, protocol: str, port: int, 
         witness.__exit__()
     assert (told.verdict, told.node) == (verdict, "node1")
     assert ("the pod behind" in told.detail) == (verdict == "allowed")
-
-
-def test_prefixes_of_interfaces() -> None:
-    assert interface_prefixes(NodeState(MemoryNode({}))) == ["cali"]
-    configured = MemoryNode({"felix-env.txt": "FELIX_INTERFACEPREFIX=eni, cali,\n"})
-    assert interface_prefixes(NodeState(configured)) == ["eni", "cali"]

@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 from ipaddress import ip_address
 
-from calico_debug.cli.render.packets import direction, event_document, event_line, json_line
+from calico_debug.cli.render.packets import event_line
+from calico_debug.explain.packet_document import event_document, json_line
+from calico_debug.explain.packet_story import direction
 from calico_debug.model.packet_event import Ends
 from tests.explain.test_packet_story import DELIVERED, DENIED, ERROR, PLACES
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from calico_debug.cli.render import pcapng
+from calico_debug.capture import pcapng
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +79,19 @@ def test_blocks_are_whole_words() -> None:
         block = pcapng.packet(0, TIME, b"x" * 5, 5, comment=comment, sent=None, number=1)
         assert len(block) % 4 == 0
         assert block[4:8] == block[-4:] == len(block).to_bytes(4, "little")
+
+
+def test_what_is_whole_of_a_file_that_ends_early(file: Path) -> None:
+    data = file.read_bytes() + pcapng.statistics(0, TIME, received=2, comment="nothing was lost")
+    assert pcapng.whole_blocks(data) == (len(data), 3)
+    ends = {pcapng.whole_blocks(data[:length])[0] for length in range(len(data) + 1)}
+    assert ends >= {0, len(data)}
+    for end in ends:
+        assert pcapng.whole_blocks(data[:end])[0] == end
+    assert len(ends) == 1 + 8
+    assert pcapng.whole_blocks(b"") == (0, 0)
+    assert pcapng.whole_blocks(b"\1" + data[1:]) == (0, 0)
+    assert pcapng.whole_blocks(data + bytes(40)) == (len(data), 3)
 
 
 def test_lengths_of_packets() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from calico_debug.errors import EvidenceError
-from calico_debug.record.generation import generation
+from calico_debug.errors import EvidenceError, UsageError
+from calico_debug.state.generation import generation
 from tests.evidence.memory import MemoryNode
 
 ANSWER = bytes.fromhex("00000000 0800 0100 0000002a 0800 0200 00000001")
@@ -24,4 +24,10 @@ def test_not_known() -> None:
     node = MemoryNode({})
     assert generation(node) is None
     node.nftables = refuse
+    assert generation(node) is None
+
+    def not_known(*_: object) -> Iterable[bytes]:
+        raise UsageError("an agent of an earlier version does not pass the question on")
+
+    node.nftables = not_known
     assert generation(node) is None

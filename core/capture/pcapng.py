@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from mmap import mmap
 
-SECTION, INTERFACE, NAMES, PACKET = 0x0A0D0D0A, 1, 4, 6
+SECTION, INTERFACE, NAMES, STATISTICS, PACKET = 0x0A0D0D0A, 1, 4, 5, 6
 """Types of blocks."""
 BYTE_ORDER = 0x1A2B3C4D
 LINKTYPE_RAW = 101
 """Packets begin with the IP header."""
-COMMENT, APPLICATION, NAME, DESCRIPTION, RESOLUTION, FLAGS, PACKET_ID = 1, 4, 2, 3, 9, 2, 5
-"""Options: of any block, of the section, of interfaces (three), of packets (two)."""
+COMMENT, APPLICATION, NAME, DESCRIPTION, RESOLUTION, FLAGS, PACKET_ID, RECEIVED = 1, 4, 2, 3, 9, 2, 5, 4
+"""Options: of any block, of the section, of interfaces (three), of packets (two), of statistics."""
 NANOSECONDS = 9
 INBOUND, OUTBOUND = 1, 2
 NAME_V4, NAME_V6 = 1, 2
@@ -27,10 +28,11 @@ LONGEST = 0xFFFF
 """Bytes of an option's value, and of a record of names."""
 
 
-def section(application: str) -> bytes:
+def section(application: str, comment: str = "") -> bytes:
     """The block that begins the file."""
     body = struct.pack("=IHHq", BYTE_ORDER, 1, 0, -1)
-    return _block(SECTION, body + _options([(APPLICATION, application.encode())]))
+    options = [(COMMENT, comment.encode())] if comment else []
+    return _block(SECTION, body + _options([*options, (APPLICATION, application.encode())]))
 
 
 def interface(name: str, description: str, most: int) -> bytes:
@@ -61,6 +63,31 @@ def packet(
     if sent is not None:
         options.append((FLAGS, struct.pack("=I", OUTBOUND if sent else INBOUND)))
     return _block(PACKET, body + _padded(data) + _options(options))
+
+
+def statistics(interface_number: int, time: int, *, received: int, comment: str) -> bytes:
+    """What an interface had until ``time``: ``received`` packets in this file."""
+    body = struct.pack("=III", interface_number, time >> 32, time & 0xFFFFFFFF)
+    options = [(COMMENT, comment.encode())] if comment else []
+    return _block(STATISTICS, body + _options([*options, (RECEIVED, struct.pack("=Q", received))]))
+
+
+def whole_blocks(data: bytes | mmap) -> tuple[int, int]:
+    """How many of the first bytes are whole blocks, which is what to keep of a file whose writer was killed, and how
+    many of these blocks are packets. Nothing is, when the file does not begin as `section` does.
+    """
+    packets = 0
+    at = 0
+    while at + 12 <= len(data):
+        kind, length = struct.unpack_from("=II", data, at)
+        if at == 0 and kind != SECTION:
+            return 0, 0
+        ends = at + length
+        if length < 12 or length % 4 or ends > len(data) or data[ends - 4 : ends] != data[at + 4 : at + 8]:
+            break
+        packets += kind == PACKET
+        at = ends
+    return at, packets
 
 
 def ip_length(data: bytes, otherwise: int) -> int:
