@@ -17,6 +17,7 @@ from calico_debug.cli.errors import one_line
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.options import cluster_options, contradictions
 from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
+from calico_debug.model.subject import Subject
 
 if TYPE_CHECKING:
     from calico_debug.cli.environment import PacketWatch
@@ -286,7 +287,7 @@ def _dropped(environment: Environment, place: Place, wanted: bool) -> Iterator[_
     if not wanted:
         yield None
         return
-    question = WatchQuestion(None, MOST_SECONDS, MOST_PACKETS, MOST_BYTES, DROP_RATE)
+    question = WatchQuestion(Subject(drops=True), MOST_SECONDS, MOST_PACKETS, MOST_BYTES, DROP_RATE)
     with environment.open_watch(place, environment.platform, question) as watch:
         drops = _Drops(watch)
         try:
