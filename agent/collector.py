@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("calico_debug.agent")
 
 CACHED_SECONDS = 2.0
-"""A page is rendered anew when the last one is older than that."""
+"""A page is rendered anew when the last one is older than that, unless a collector is made with another age."""
 CONNTRACK_SECONDS = 60.0
 """The eBPF dataplane's connections have to be counted one by one: 0.2 s for 512k entries."""
 SERIES = 10_000
@@ -59,10 +59,12 @@ class Collector:
         pods: bool = False,
         series: int = SERIES,
         open_names: Callable[[], EvidenceSource] | None = None,
+        cached: float | None = None,
     ) -> None:
         """``source`` has one node, which is live; ``pods`` asks for drops by pod. Names of policies and pods are read
-        from what ``open_names`` opens, now and then, else from ``source``.
+        from what ``open_names`` opens, now and then, else from ``source``. Pages are at most ``cached`` seconds old.
         """
+        self._cached = cached
         self._node = source.node(source.nodes()[0])
         self._names = Names(open_names or (lambda: source), pods=pods)
         self._known = Known()
@@ -81,7 +83,7 @@ class Collector:
         self._bpf_connections: list[Sample] = []
 
     def page(self) -> bytes:
-        """The page for Prometheus, at most `CACHED_SECONDS` old."""
+        """The page for Prometheus."""
         with self._lock:
             self._refresh()
             return self._page
@@ -95,7 +97,7 @@ class Collector:
     # ----------------------------------------------------------------------------------------------------- internals
 
     def _refresh(self) -> None:
-        if time.monotonic() - self._made_at <= CACHED_SECONDS:
+        if time.monotonic() - self._made_at <= (CACHED_SECONDS if self._cached is None else self._cached):
             return
         with _uncollected():
             self._samples = list(self._collect())

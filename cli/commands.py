@@ -16,6 +16,8 @@ from calico_debug.cli.doctor import doctor
 from calico_debug.cli.drift import drift
 from calico_debug.cli.dump import COMMANDS as LISTINGS
 from calico_debug.cli.errors import PROGRAM
+from calico_debug.cli.hits import hits
+from calico_debug.cli.lockout import lockout
 from calico_debug.cli.matrix import matrix
 from calico_debug.cli.observe import observe
 from calico_debug.cli.policies import COMMANDS as POLICY_COMMANDS
@@ -23,6 +25,7 @@ from calico_debug.cli.relay import relay
 from calico_debug.cli.staged import staged
 from calico_debug.cli.stale import stale
 from calico_debug.cli.switch import switch
+from calico_debug.cli.top import top
 from calico_debug.cli.trace import trace
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -65,5 +68,5 @@ commands.add_command(observe)
 commands.add_command(capture)
 commands.add_command(relay)
 commands.add_command(completion)
-for command in (diff, doctor, matrix, staged, stale, switch, *POLICY_COMMANDS, *LISTINGS):
+for command in (diff, doctor, hits, lockout, matrix, staged, stale, switch, top, *POLICY_COMMANDS, *LISTINGS):
     commands.add_command(command)

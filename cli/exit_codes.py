@@ -23,14 +23,18 @@ class ExitCode(IntEnum):
         1,
         (
             "no answer: evidence is missing, damaged or not readable, or a line of `--flows` was in error; "
-            "of `assert`: something is not met; of `diff` and `switch compare`: a flow differs"
+            "of `assert`: something is not met; of `diff` and `switch compare`: a flow differs; of `lockout`: "
+            "something is cut"
         ),
     )
     USAGE = 2, "the command line or a name in it cannot be understood"
     DENIED = 3, "only with `--exit-code`: the flow is denied or rejected"
     UNDETERMINED = (
         4,
-        "only with `--exit-code`, and of `assert`, `diff` and `switch compare`: evidence does not settle the verdict",
+        (
+            "only with `--exit-code`, and of `assert`, `diff`, `switch compare` and `lockout`: evidence does not "
+            "settle the verdict"
+        ),
     )
     INTERRUPTED = 130, "interrupted from the keyboard"
     BROKEN_PIPE = 141, "the reader of the output went away"

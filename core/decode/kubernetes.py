@@ -16,6 +16,7 @@ from calico_debug.errors import EvidenceError
 from calico_debug.model.cluster import (
     Address,
     Backend,
+    FelixConfiguration,
     HostEndpoint,
     NetworkSet,
     Node,
@@ -270,6 +271,14 @@ def decode_host_endpoint(entry: Object) -> HostEndpoint:
 def decode_pool(entry: Object) -> Network:
     """The range of an IPPool."""
     return ip_network(_name((entry.get("spec") or {})["cidr"]), strict=False)
+
+
+def decode_felix_configuration(entry: Object) -> FelixConfiguration:
+    """A FelixConfiguration of either of Calico's API groups."""
+    spec = entry.get("spec") or {}
+    if not isinstance(spec, dict):
+        raise ValueError("its spec is not an object")
+    return FelixConfiguration(_name(metadata(entry)["name"]), spec)
 
 
 def decode_network_set(entry: Object) -> NetworkSet:

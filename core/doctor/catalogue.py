@@ -112,6 +112,10 @@ _OWN: Mapping[str, Entry] = {
         "the kernel's own reverse path filter is strict where the eBPF dataplane needs it off or loose",
         "see what sets net.ipv4.conf.*.rp_filter on the node (sysctl.d, a tuning daemon), and restart calico-node",
     ),
+    "rule-shadowed": Entry(
+        "no packet gets to a rule of a policy on the node: rules before it take all that would match",
+        "see whether that is meant (calico-debug hits names all of them); else move the rule in front, or take it out",
+    ),
     "rule-unreachable": Entry(
         "a rule stands behind one that matches everything, so it is never reached",
         "move the rule in front, or take it out",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from calico_debug.doctor import capacity, combinations, interfaces, objects, programs, rules, selection
+from calico_debug.doctor import capacity, combinations, interfaces, objects, programs, rules, selection, shadows
 from calico_debug.doctor.catalogue import CATALOGUE, Entry
 from calico_debug.doctor.model import SEVERITIES, ClusterCheck, ClusterView, NodeCheck, NodeView, Symptom
 from calico_debug.errors import EvidenceError
@@ -35,6 +35,11 @@ NODE_CHECKS: tuple[NodeCheck, ...] = (
     NodeCheck("ipsets", "how full ipsets are", capacity.check_sets),
     NodeCheck("node-local DNS", "NodeLocal DNSCache, on eBPF nodes", combinations.check_local_dns),
     NodeCheck("combinations", "features that are not supported together", combinations.check_combinations),
+    NodeCheck(
+        "shadowed rules",
+        "rules that no packet gets to, not on eBPF nodes",
+        shadows.check_shadows,
+    ),
     NodeCheck("reading", "parts of the eBPF dataplane that could not be read on the way", programs.check_reading),
 )
 """What is looked at on each node, in this order; docs/doctor.md has the same table."""

@@ -6,7 +6,7 @@ A node's traffic to its own pods is never policed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -130,10 +130,13 @@ class Intent:
             yield from self._hosts_stage(start, "egress", "forward" if sender else "normal", flow, assumptions)
         if start != end or not start:
             entry = end if start else via or end
+            accepted = False
             if entry:
-                yield from self._arrival(entry, flow, receiver if entry == end else None, entry == end, assumptions)
+                arriving = receiver if entry == end else None
+                accepted = yield from self._arrival(entry, flow, arriving, entry == end, assumptions)
             if end and entry != end:
-                yield from self._hosts_stage(entry, "egress", "forward", flow, assumptions)
+                if not accepted:
+                    yield from self._hosts_stage(entry, "egress", "forward", flow, assumptions)
                 yield from self._arrival(end, flow, receiver, True, assumptions)
         if receiver:
             if start == end and start and not sender:
@@ -145,14 +148,22 @@ class Intent:
 
     def _arrival(
         self, node: str, flow: PolicyFlow, receiver: Endpoint | None, is_end: bool, assumptions: dict[str, None]
-    ) -> Iterator[Decision]:
-        """The host endpoints of a node that the packet comes to."""
+    ) -> Generator[Decision, None, bool]:
+        """The host endpoints of a node that the packet comes to.
+
+        Returns whether untracked or pre-DNAT policy accepted it: no other policy of host endpoints is asked then
+        (acceptAlreadyAccepted in felix/rules/static.go).
+        """
         address, port = flow.asked_for or (flow.destination, flow.destination_port)
         before = replace(flow, destination=address, destination_port=port)
         for traffic in BEFORE_TRANSLATION:
-            yield from self._hosts_stage(node, "ingress", traffic, before, assumptions)
+            for decision in self._hosts_stage(node, "ingress", traffic, before, assumptions):
+                yield decision
+                if (decision.verdict, decision.reason) == ("allowed", "rule"):
+                    return True
         last: Traffic = "normal" if is_end and receiver is None else "forward"
         yield from self._hosts_stage(node, "ingress", last, flow, assumptions)
+        return False
 
     def _hosts_stage(
         self, node: str, direction: Direction, traffic: Traffic, flow: PolicyFlow, assumptions: dict[str, None]

@@ -130,6 +130,14 @@ class HostEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class FelixConfiguration:
+    """Felix's settings: of every node ("default") or of one ("node.NAME"); ``spec`` as the API has it."""
+
+    name: str
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkSet:
     """A NetworkSet, or with ``namespace`` "" a GlobalNetworkSet: ranges that selectors find by labels."""
 

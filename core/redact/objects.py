@@ -52,6 +52,8 @@ _FIELDS = """
     clusterType nodeInfo architecture operatingSystem kernelVersion osImage bpfEnabled bpfExternalServiceMode
     bpfKubeProxyIptablesCleanupEnabled bpfDataIfacePattern bpfConnectTimeLoadBalancing nftablesMode floatingIPs
     wireguardEnabled wireguardEnabledV6 protocols destinationPort destinationNamedPort
+    failsafeInboundHostPorts failsafeOutboundHostPorts net
+    wireguardListeningPort vxlanPort defaultEndpointToHostAction
 """
 FIELDS: frozenset[str] = frozenset(_FIELDS.split())
 """Fields of objects that explanations may use; the others are left out, since nobody knows what is in them."""

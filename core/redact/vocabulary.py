@@ -50,7 +50,7 @@ _IPTABLES = """
 """
 _CALICO = """
     calico cali projectcalico org crd v1 v3 np gnp knp kcnp snp sgnp sknp kanp kbanp ossg adminnetworkpolicy
-    baselineadminnetworkpolicy kns ksa pcns pcsa default kube-admin kube-baseline vxlan vxlan-v6 wireguard wg-v6
+    baselineadminnetworkpolicy kns ksa pcns pcsa default node kube-admin kube-baseline vxlan vxlan-v6 wireguard wg-v6
     tunl0 this-host masq-ipam-pools all-ipam-pools network-ip-pools all-hosts-net dscp-src-net all-tunnel-net
     istio-all-ztunnels allowed-hosts any-interface-at-all Policy Profile NetworkPolicy GlobalNetworkPolicy
     KubernetesNetworkPolicy ClusterNetworkPolicy AdminNetworkPolicy BaselineAdminNetworkPolicy

@@ -16,6 +16,7 @@ from calico_debug.model.cluster import (
     Address,
     Backend,
     Cluster,
+    FelixConfiguration,
     HostEndpoint,
     NetworkSet,
     Node,
@@ -268,6 +269,11 @@ class ClusterState:
     def pools(self) -> Sequence[Network]:
         """The ranges of Calico's IP pools."""
         return self._list(_calico_files("ippools"), kubernetes.decode_pool)
+
+    @cached_property
+    def felix_configurations(self) -> Sequence[FelixConfiguration]:
+        """Felix's settings as the API has them: those of all nodes ("default"), and of single ones ("node.NAME")."""
+        return self._list(_calico_files("felixconfigurations"), kubernetes.decode_felix_configuration)
 
     @cached_property
     def network_sets(self) -> Sequence[NetworkSet]:

@@ -40,8 +40,10 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
         ),
         *(
             "endpoints",
+            "hits",
             "ifstate",
             "ipsets",
+            "lockout",
             "matrix",
             "nat",
             "observe",
@@ -51,6 +53,7 @@ def test_help_teaches_by_examples(arguments: tuple[str, ...]) -> None:
             "staged",
             "stale",
             "switch",
+            "top",
             "trace",
         ),
     ]

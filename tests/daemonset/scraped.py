@@ -114,7 +114,7 @@ def until(wanted: Callable[[], bool]) -> None:
         try:
             if wanted():
                 return
-        except OSError:
+        except (OSError, ValueError):  # not there yet, or not ready
             pass
         time.sleep(0.2)
     raise AssertionError("it did not come to be in time")

@@ -54,6 +54,7 @@ def test_lists_are_those_that_are_read() -> None:
     state = load_cluster(source)  # type: ignore[arg-type]
     assert state.cluster.missing == ()
     assert (state.namespaces, list(state.pools), list(state.network_sets)) == ({}, [], [])
+    assert list(state.felix_configurations) == []
     assert set(source.read) == set(files) - {"endpoints.json"}
     old = Asked(("services.json", "endpoints.json"))
     assert list(load_cluster(old).services) == []  # type: ignore[arg-type]

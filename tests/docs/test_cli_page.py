@@ -25,6 +25,10 @@ from calico_debug.cli.drift import drift
 from calico_debug.cli.environment import Question
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.flows import FLOW_KEYS, LONGEST_LINE, parse_flow
+from calico_debug.cli.hits import HELP as HITS_HELP
+from calico_debug.cli.hits import hits
+from calico_debug.cli.lockout import HELP as LOCKOUT_HELP
+from calico_debug.cli.lockout import lockout
 from calico_debug.cli.matrix import HELP as MATRIX_HELP
 from calico_debug.cli.matrix import matrix
 from calico_debug.cli.observe import HELP as OBSERVE_HELP
@@ -34,12 +38,16 @@ from calico_debug.cli.policies import endpoints, policies
 from calico_debug.cli.staged import staged
 from calico_debug.cli.stale import stale
 from calico_debug.cli.switch import switch
+from calico_debug.cli.top import top
 from calico_debug.cli.trace import HELP, trace
 from calico_debug.decode.assertions import KEYS, decode_assertions
 from calico_debug.diff.model import CAUSES
 from calico_debug.drift.model import CODES
 from calico_debug.errors import MissingEvidence
+from calico_debug.hits.model import STANDINGS
+from calico_debug.lockout.vitals import VITALS
 from calico_debug.model.explanation import FlowExplanation
+from calico_debug.model.flow import protocol_name
 from tests.cli.worlds import Ran, run
 from tests.docs.markdown import DOCS, code, commands, section, tables
 
@@ -62,6 +70,7 @@ def test_options() -> None:
         *((command, f"switch {name}") for name, command in switch.commands.items()),
         (matrix, "matrix"),
         (diff, "diff"),
+        *((hits, "hits"), (lockout, "lockout"), (top, "top")),
         (observe, "observe"),
         *((command, f"capture {name}") for name, command in capture.commands.items()),
     )
@@ -72,6 +81,25 @@ def test_options() -> None:
             t for t in tables(section("cli.md", title)) if t[0][0].startswith("`--") or t[0][0].startswith("`-")
         )
         assert table == [(written(option), option.help) for option in options]
+
+
+def test_standings_of_rules() -> None:
+    assert tables(section("cli.md", "hits"))[1] == [(f"`{word}`", meaning) for word, meaning in STANDINGS.items()]
+
+
+def test_flows_that_nodes_live_by() -> None:
+    rows = [
+        (
+            one.name,
+            one.direction,
+            f"{protocol_name(one.protocol)} {one.port or ''}".strip(),
+            one.peers,
+            one.on,
+            one.source,
+        )
+        for one in VITALS
+    ]
+    assert tables(section("cli.md", "lockout"))[1] == rows
 
 
 def test_commands_of_capture() -> None:
@@ -125,6 +153,8 @@ EXAMPLES = sorted(
             AGENT_HELP,
             CHAIN_HELP,
             CAPTURE_HELP,
+            HITS_HELP,
+            LOCKOUT_HELP,
             MATRIX_HELP,
             DIFF_HELP,
             GROUP_HELP,

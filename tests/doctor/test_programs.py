@@ -50,6 +50,14 @@ def test_a_missing_program() -> None:
     assert codes(bpf_report(made)) == [("error", "bpf-no-program")]
 
 
+def test_a_map_that_is_not_listed() -> None:
+    made = bpf()
+    made.programs[2]["map_ids"].append(999)
+    found = bpf_report(made)
+    assert codes(found) == [("warning", "bpf-map-gone")]
+    assert seen(found, "bpf-map-gone") == ["map 999, used by programs of n1, is not listed"]
+
+
 def test_entries_that_cannot_be_decoded() -> None:
     """Met only while services are looked at, for NodeLocal DNSCache."""
     made = bpf()

@@ -122,6 +122,18 @@ def test_what_sees_the_address_that_was_asked_for() -> None:
     assert told(untracked.decide(base))[1][0] == ("host endpoint h", "ingress", "untracked", "denied")
 
 
+def test_what_is_accepted_early_is_not_asked_again() -> None:
+    """Untracked and pre-DNAT policy accept for good; what nobody of them speaks of goes on."""
+    for flag in ("preDNAT", "doNotTrack"):
+        early = gnp("p", **EDGE, applyOnForward=True, ingress=[{**ALLOW, "protocol": "TCP"}], **{flag: True})
+        made = hosts(early, gnp("n", **EDGE, applyOnForward=True, ingress=[DENY]))
+        stages = told(made.decide(flow("192.0.2.1", "172.30.0.2")))
+        assert (stages[0], len(stages[1])) == ("allowed", 1)
+        assert made.decide(flow("192.0.2.1", "172.30.0.2", 53, 17)).verdict == "denied"
+        # A pod behind the host endpoint is still asked for its own policy
+        assert told(made.decide(flow("192.0.2.1", "db")))[1][-1] == ("shop/db", "ingress", "normal", "allowed")
+
+
 def test_wildcards_need_no_assumption() -> None:
     made = intent(host_endpoints=(host("h", "n2", "*"),))
     assert made.decide(flow("web", "172.30.0.2")).assumptions == ()

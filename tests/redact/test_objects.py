@@ -96,3 +96,25 @@ def test_links_and_addresses() -> None:
     assert (found["ifname"], found["operstate"], found["mtu"]) == (SHOP, "UP", 1500)
     assert "canary" not in json.dumps(found)
     assert found["address"] != link["address"]
+
+
+def test_felix_settings_that_are_used_are_kept() -> None:
+    spec = {
+        "failsafeInboundHostPorts": [{"protocol": "TCP", "port": 22, "net": "10.0.0.0/8"}],
+        "defaultEndpointToHostAction": "Accept",
+        "vxlanPort": 4790,
+        "logFilePath": "/var/log/secret",
+    }
+    made = redact_objects({"items": [{"metadata": {"name": "default"}, "spec": spec}]}, TEXT)["items"][0]
+    assert made["metadata"]["name"] == "default"
+    assert made["spec"]["defaultEndpointToHostAction"] == "Accept"
+    assert made["spec"]["vxlanPort"] == 4790
+    (port,) = made["spec"]["failsafeInboundHostPorts"]
+    assert (port["protocol"], port["port"]) == ("TCP", 22)
+    assert port["net"].endswith("/8")
+    assert "logFilePath" not in made["spec"]
+
+
+def test_settings_of_one_node_stay_those_of_that_node() -> None:
+    made = redact_objects({"metadata": {"name": "node.shop"}}, TEXT)
+    assert made["metadata"]["name"] == f"node.{SHOP}"

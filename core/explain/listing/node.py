@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from calico_debug.explain.listing.policy_view import EndpointView
     from calico_debug.explain.listing.rows import Row
     from calico_debug.model.conntrack import Address
+    from calico_debug.state.cluster import ClusterState
     from calico_debug.state.connection_filter import ConnectionFilter
 
 Interfaces = frozenset[str] | None
@@ -35,14 +36,24 @@ class NodeListings:
     `findings` grow as parts are read.
     """
 
-    def __init__(self, source: EvidenceSource, node: str, now: int | None = None, namespace: str | None = None) -> None:
+    def __init__(
+        self,
+        source: EvidenceSource,
+        node: str,
+        now: int | None = None,
+        namespace: str | None = None,
+        state: NodeState | None = None,
+        cluster: ClusterState | None = None,
+    ) -> None:
         """``now`` is CLOCK_MONOTONIC of the node in nanoseconds, None for a recording; ``namespace`` is that of names
-        without one.
+        without one. ``state`` and ``cluster`` are what has been read already of the node and its cluster.
         """
         self.namespace = namespace
         self._states = {name: NodeState(source.node(name)) for name in source.nodes()}
+        if state is not None:
+            self._states[node] = state
         self.state = self._states[node]
-        self.cluster = load_cluster(source)
+        self.cluster = cluster or load_cluster(source)
         self.names = Names(self.cluster)
         self.resolver = Resolver(self.cluster, self._states)
         self._now = now

@@ -1,0 +1,1 @@
+"""How often rules were met, and which can never be met."""
