@@ -56,6 +56,7 @@ test-endurance: setup
 	@$(BIN)/python -m pytest -m endurance -rP
 
 bench: setup
+	@tests/tools/install_system_packages.sh iperf3 tcpdump
 	@$(BIN)/python -m tests.bench
 
 lint: setup $(TREE)

@@ -86,8 +86,8 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(10, MOST_RATE),
             default=1000,
             metavar="N",
-            help="Of anything but one flow: show so many events a second and CPU, and count the others; 1000 when left "
-            "out.",
+            help="Tell so many events of each kind a second and CPU, and count the others; 1000 when left out. "
+            "Captures of one flow are whole.",
         ),
     ):
         command = option(command)

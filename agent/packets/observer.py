@@ -51,8 +51,8 @@ MOST_ENDS = 256
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When enough was seen; with 0 ``packets`` neither these nor ``bytes`` are counted. ``rate`` is of events a second
-    and CPU, where more than one flow is watched.
+    """When enough was seen; with 0 ``packets`` neither these nor ``bytes`` are counted. ``rate`` is of events of
+    each kind a second and CPU, others are counted; 0 for all of them.
     """
 
     seconds: float = 10.0
@@ -205,7 +205,9 @@ class PacketObserver:
         return [] if self.limited_by in ("packets", "bytes") else rest
 
     def _wait(self, seconds: float) -> Iterator[PacketEvent]:
+        # Events that are few wake nobody: that would cost the packets' own time.
         library().bpf_poll_ringbuf(self._ring, max(1, round(seconds * 1000)))
+        library().bpf_consume_ringbuf(self._ring)
         return self._decoded()
 
     def _decoded(self) -> Iterator[PacketEvent]:
@@ -226,8 +228,9 @@ class PacketObserver:
         self._set(maps, namespaces)
 
     def _set(self, maps: Mapping[str, int], namespaces: Namespaces) -> None:
-        rate = self.limits.rate if self._many or self._drops else 0
-        settings = encode_settings(self._flows, rate=rate, vxlan_port=namespaces.vxlan_port, data=self._data)
+        settings = encode_settings(
+            self._flows, rate=self.limits.rate, vxlan_port=namespaces.vxlan_port, data=self._data
+        )
         _write(maps["cdebug_settings"], ONE, settings)
 
     @property

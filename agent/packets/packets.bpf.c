@@ -21,14 +21,14 @@ typedef unsigned long long u64;
 // Map declarations as libbpf reads them from BTF; numbers of include/uapi/linux/bpf.h.
 #define UINT(name, value) int (*name)[value]
 #define TYPE(name, value) value *name
-enum { HASH = 1, ARRAY = 2, PERCPU_ARRAY = 6, LRU_HASH = 9, RINGBUF = 27 };
+enum { HASH = 1, ARRAY = 2, PERCPU_ARRAY = 6, RINGBUF = 27 };
+enum { NO_WAKEUP = 1, FORCE_WAKEUP = 2, AVAILABLE = 0 };
 
 static void *(*const lookup)(void *map, const void *key) = (void *)1;
-static long (*const update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
-static long (*const delete)(void *map, const void *key) = (void *)3;
 static u64 (*const now)(void) = (void *)5;
 static long (*const read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*const emit)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
+static u64 (*const query)(void *ring, u64 flags) = (void *)134;
 
 // Dual licensed; the kernel wants one of its own words for what may call the helpers above.
 char LICENSE[] SEC("license") = "GPL";
@@ -55,9 +55,15 @@ enum { BY_TUPLE = 1, BY_IDENTITY = 2, IN_TUNNEL = 4, ICMP_ERROR = 8 };
 enum { FULL = 1, ANY_SOURCE_PORT = 2, ANY_DESTINATION_PORT = 4, ANY_PORTS = 8, ANY_PEER = 16 };
 enum { DROPS_ONLY = 1 };
 enum { SNAP = 2048 };
+// Addresses that are looked for, as a table of bits: what is not in it need not be looked up.
+enum { ADDRESS_WORDS = 128, ADDRESS_BITS = 64 * ADDRESS_WORDS };
+enum { FOLLOWED = 4096 };
+// Bytes of events that wait for their reader, who looks ten times a second, or is woken when a quarter is used.
+enum { RING = 4 << 20, WAKE_AT = RING / 4 };
 
-// How long a packet that was seen by its addresses is known by its place in memory and its contents.
-#define FOLLOW_NS 1000000000ULL
+// How long a packet that was seen by its addresses is known by its place in memory and its contents: about a second.
+#define FOLLOW_MS 1000
+#define MS_OF(time) ((time) >> 20 & 0x3fffff)
 // The rate limit counts in windows of this length.
 #define WINDOW_NS 100000000ULL
 
@@ -84,18 +90,20 @@ struct event {
 	u8 data[SNAP];
 };
 
-struct settings { u32 shapes, mode, window_limit, vxlan_port, snap; };
+struct settings { u32 shapes, mode, window_limit, vxlan_port, snap, zero; u64 addresses[ADDRESS_WORDS]; };
 struct totals { u64 matched, ring_full, limited, unreadable, window, in_window; };
-struct followed { u64 time; u32 fingerprint; u16 which, zero; };
+// What: fingerprint 32 bits, which 10, milliseconds 22. In one word each, since two CPUs may write at once.
+struct followed { u64 packet, what; };
 
 struct { UINT(type, ARRAY); UINT(max_entries, 1); TYPE(key, u32); TYPE(value, struct settings); } cdebug_settings SEC(".maps");
 struct { UINT(type, HASH); UINT(max_entries, 1024); TYPE(key, struct tuple); TYPE(value, u32); } cdebug_tuples SEC(".maps");
 struct { UINT(type, HASH); UINT(max_entries, 4096); TYPE(key, u32); TYPE(value, u32); } cdebug_namespaces SEC(".maps");
-struct { UINT(type, LRU_HASH); UINT(max_entries, 4096); TYPE(key, u64); TYPE(value, struct followed); } cdebug_follow SEC(".maps");
+// By place in memory; a later packet takes the place of an earlier one.
+struct { UINT(type, ARRAY); UINT(max_entries, FOLLOWED); TYPE(key, u32); TYPE(value, struct followed); } cdebug_follow SEC(".maps");
 // One entry for each of the three programs: one may interrupt another on its CPU, but never itself.
 struct { UINT(type, PERCPU_ARRAY); UINT(max_entries, 4); TYPE(key, u32); TYPE(value, struct totals); } cdebug_totals SEC(".maps");
 struct { UINT(type, PERCPU_ARRAY); UINT(max_entries, 4); TYPE(key, u32); TYPE(value, struct event); } cdebug_scratch SEC(".maps");
-struct { UINT(type, RINGBUF); UINT(max_entries, 4194304); } cdebug_events SEC(".maps");
+struct { UINT(type, RINGBUF); UINT(max_entries, RING); } cdebug_events SEC(".maps");
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 INLINE u16 from_network(u16 value) { return __builtin_bswap16(value); }
@@ -227,6 +235,57 @@ APART int known(const struct tuple *tuple, u32 shapes, u32 *which)
 	return 1;
 }
 
+// Mixes the bits of an address (MurmurHash3's finalizer); core/decode/packet_events.py does the same.
+INLINE u32 mixed(const u32 *words, int count)
+{
+	u32 hash = 0;
+	for (int i = 0; i < count; i++) {
+		hash ^= words[i];
+		hash = (hash ^ hash >> 16) * 0x85ebca6b;
+		hash = (hash ^ hash >> 13) * 0xc2b2ae35;
+		hash ^= hash >> 16;
+	}
+	return hash;
+}
+
+INLINE u64 has(const struct settings *given, u32 hash)
+{
+	u32 bit = hash & (ADDRESS_BITS - 1);
+	return given->addresses[bit / 64] >> bit % 64 & 1;
+}
+
+// Whether it is worth while to look a packet up: nearly every packet of others fails here, where it costs least.
+INLINE int worth_a_look(u64 at, u64 end, const struct settings *given)
+{
+	// With the first four bytes behind, which are ports where nothing is in between.
+	u32 header[11] = {};
+	u32 from, to, kind, ports;
+	if (bytes(header, 24, at, end))
+		return 1;
+	u8 first = *(u8 *)header;
+	if (first == 0x45) {
+		kind = ((u8 *)header)[9];
+		from = mixed(header + 3, 1);
+		to = mixed(header + 4, 1);
+		ports = header[5];
+	} else if (first >> 4 == 6) {
+		if (bytes(header, 44, at, end))
+			return 1;
+		kind = ((u8 *)header)[6];
+		from = mixed(header + 2, 4);
+		to = mixed(header + 6, 4);
+		ports = header[10];
+	} else {
+		return 1;
+	}
+	u32 one = ports & 0xffff, other = ports >> 16, both = from ^ to;
+	// ICMP errors and tunnels have what is looked for inside; IPv6's extension headers may hide either.
+	if (kind != 6 && (kind != 17 || from_network(one) == given->vxlan_port || from_network(other) == given->vxlan_port))
+		return 1;
+	return (has(given, both) | has(given, both ^ mixed(&one, 1)) | has(given, both ^ mixed(&other, 1)) |
+		has(given, from) | has(given, to)) != 0;
+}
+
 // Whether the quotation in an ICMP error is of the flow: then the error is one about it, and goes the other way.
 INLINE int quoted(u64 at, u64 end, u32 shapes, u32 *which)
 {
@@ -271,7 +330,7 @@ INLINE u64 inside(u64 at, u64 end, const struct tuple *outer, u32 vxlan_port)
 }
 
 // Find out whether the packet is of the flow. Fills the headers; gives 1 when it is.
-INLINE int ours(u64 at, u64 end, u16 protocol, const struct settings *given, struct event *event)
+INLINE int ours(u64 at, u64 end, u16 protocol, const struct settings *given, struct followed *slot, struct event *event)
 {
 	u32 which = 0, print = 0, shapes = given->shapes;
 	struct tuple tuple = {};
@@ -308,13 +367,14 @@ INLINE int ours(u64 at, u64 end, u16 protocol, const struct settings *given, str
 			}
 		}
 	}
-	struct followed *before = lookup(&cdebug_follow, &event->packet);
-	if (before && before->fingerprint == event->fingerprint && now() - before->time < FOLLOW_NS) {
-		which = before->which;
-		event->how = BY_IDENTITY;
-		goto found;
-	}
-	return 0;
+	u64 what;
+	if (!slot || slot->packet != event->packet)
+		return 0;
+	what = slot->what;
+	if ((u32)what != event->fingerprint || ((MS_OF(now()) - (what >> 42)) & 0x3fffff) > FOLLOW_MS)
+		return 0;
+	which = what >> 32 & 0x3ff;
+	event->how = BY_IDENTITY;
 found:
 	event->which = which;
 	return 1;
@@ -363,42 +423,49 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 {
 	u32 zero = 0, own = kind;
 	struct settings *given = lookup(&cdebug_settings, &zero);
-	struct totals *total = lookup(&cdebug_totals, &own);
 	struct event *event = lookup(&cdebug_scratch, &own);
-	if (!given || !total || !event)
+	if (!given || !event)
 		return 0;
-	u32 inode = namespace_of(skb);
-	if (!lookup(&cdebug_namespaces, &inode))
+	// Through memory: the verifier lets nobody calculate with a pointer.
+	*(volatile u64 *)&event->packet = (u64)skb;
+	u64 packet = *(volatile u64 *)&event->packet;
+	u32 place = packet >> 8 & (FOLLOWED - 1);
+	struct followed *slot = lookup(&cdebug_follow, &place);
+	if (!slot)
 		return 0;
-	event->packet = (u64)skb;
-	event->how = 0;
-	event->which = 0;
-	// As numbers: what the verifier thinks of pointers to bytes differs from release to release.
-	u64 head = 0, data = 0;
-	if (kind != RECEIVED)
-		read_kernel(&head, sizeof(head), &skb->head);
-	read_kernel(&data, sizeof(data), &skb->data);
-	u64 end = data + (skb->len - skb->data_len);
+	// As numbers: what the verifier thinks of pointers to bytes differs from release to release. "data" is behind "head"
+	// in every release.
+	u64 head_data[2] = {};
+	read_kernel(head_data, sizeof(head_data), &skb->head);
+	u64 end = head_data[1] + (skb->len - skb->data_len);
 	u16 protocol = from_network(skb->protocol);
 	// A received packet's network header is not set yet, and its data begin with it.
-	u64 at = kind == RECEIVED ? data : head + skb->network_header;
+	u64 at = kind == RECEIVED ? head_data[1] : head_data[0] + skb->network_header;
 	if (kind == RECEIVED && (protocol == 0x8100 || protocol == 0x88a8)) {
 		at += 4;
 		protocol = 0;
 	}
-	if (!ours(at, end, protocol, given, event)) {
-		if (kind == DROPPED && given->mode & DROPS_ONLY)
+	int every = given->mode & DROPS_ONLY;
+	if (!every && slot->packet != packet && !worth_a_look(at, end, given))
+		return 0;
+	u32 inode = namespace_of(skb);
+	if (!lookup(&cdebug_namespaces, &inode))
+		return 0;
+	struct totals *total = lookup(&cdebug_totals, &own);
+	if (!total)
+		return 0;
+	event->how = 0;
+	event->which = 0;
+	if (!ours(at, end, protocol, given, slot, event)) {
+		if (kind == DROPPED && every)
 			total->unreadable++;
 		return 0;
 	}
 	event->time = now();
 	total->matched++;
-	if (kind == DROPPED) {
-		if (!(given->mode & DROPS_ONLY))
-			delete(&cdebug_follow, &event->packet);
-	} else {
-		struct followed seen = {event->time, event->fingerprint, event->which, 0};
-		update(&cdebug_follow, &event->packet, &seen, 0);
+	if (!every) {
+		slot->packet = kind == DROPPED ? 0 : packet;
+		slot->what = event->fingerprint | (u64)(event->which & 0x3ff) << 32 | MS_OF(event->time) << 42;
 	}
 	if (given->window_limit) {
 		u64 window = event->time / WINDOW_NS;
@@ -432,7 +499,9 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 	if (wanted > SNAP || read_kernel(event->data, wanted, (const void *)at))
 		wanted = 0;
 	event->captured = wanted;
-	if (emit(&cdebug_events, event, (u32)__builtin_offsetof(struct event, data) + wanted, 0))
+	// Once, when a quarter is reached: to wake somebody for each event costs more than all the rest.
+	u64 wake = query(&cdebug_events, AVAILABLE) - WAKE_AT < 2 * sizeof(*event) ? FORCE_WAKEUP : NO_WAKEUP;
+	if (emit(&cdebug_events, event, (u32)__builtin_offsetof(struct event, data) + wanted, wake))
 		total->ring_full++;
 	return 0;
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self
 
@@ -65,6 +66,8 @@ class LiveWatch:
             self.subject, self.explanation, self.policy = aim.text, aim.explanation, aim.policy
             self._dataplane = _dataplane(self._state)
             prefixes = workload_prefixes(self._state)
+            if data and subject.is_flow and not subject.drops:
+                limits = replace(limits, rate=0)  # a capture of one flow is to be whole
             self._observer = PacketObserver(aim.ends, limits, prefixes=prefixes, data=data, drops=subject.drops)
             self._left_out(len(aim.ends or ()) - MOST_ENDS)
             self._closing = stack.pop_all()

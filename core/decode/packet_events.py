@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,8 @@ EVENT = struct.Struct("=QQQIIIIIIHH16s16s16sHHBBHBBBBHH")
 """struct event, without its data."""
 TUPLE = struct.Struct("=16s16sHHBBH")
 """struct tuple: source, destination, source port, destination port, protocol, version of IP, zero."""
-SETTINGS = struct.Struct("=IIIII")
-"""struct settings: shapes, mode, limit of a window, port of VXLAN, bytes of each packet."""
+SETTINGS = struct.Struct("=IIIIII1024s")
+"""struct settings: shapes, mode, limit of a window, port of VXLAN, bytes of each packet, zero, addresses' bits."""
 TOTALS = struct.Struct("=QQQQQQ")
 """struct totals of one program on one CPU: matched, ring_full, limited, unreadable, and two of the rate limit's."""
 ONE = struct.pack("=I", 0)
@@ -27,6 +28,8 @@ BY_IDENTITY, IN_TUNNEL, ICMP_ERROR = 2, 4, 8
 FULL, ANY_SOURCE_PORT, ANY_DESTINATION_PORT, ANY_PORTS, ANY_PEER = 1, 2, 4, 8, 16
 DROPS_ONLY = 1
 WINDOWS_A_SECOND = 10
+ADDRESS_BITS = 8192
+"""Of the table that tells most packets of other flows by their addresses alone."""
 MOST_DATA = 2048
 """Bytes of a packet that an event has room for."""
 
@@ -125,7 +128,35 @@ def encode_settings(flows: Sequence[Ends] | None, *, rate: int = 0, vxlan_port: 
                 (False, False): ANY_PORTS,
             }[bool(one.source_port), bool(one.destination_port)]
     limit = -(-rate // WINDOWS_A_SECOND)
-    return SETTINGS.pack(shapes, DROPS_ONLY if flows is None else 0, limit, vxlan_port, min(data, MOST_DATA))
+    mode = DROPS_ONLY if flows is None else 0
+    return SETTINGS.pack(shapes, mode, limit, vxlan_port, min(data, MOST_DATA), 0, address_bits(flows or ()))
+
+
+def address_bits(flows: Sequence[Ends]) -> bytes:
+    """The table of bits: one for each pair of addresses, whichever way, with a port of which there is one, and one for
+    each address of which all is wanted.
+    """
+    bits = 0
+    for ends in flows:
+        place = mixed(ends.source.packed) ^ (mixed(ends.destination.packed) if ends.protocol else 0)
+        if port := ends.destination_port or ends.source_port:
+            # As it stands in the packet, seen by the machine.
+            place ^= mixed(struct.pack("=I", int.from_bytes(port.to_bytes(2, "big"), sys.byteorder)))
+        bits |= 1 << place % ADDRESS_BITS
+    # Words of 64 bits in the machine's order.
+    words = [bits >> at & 0xFFFFFFFFFFFFFFFF for at in range(0, ADDRESS_BITS, 64)]
+    return struct.pack(f"={len(words)}Q", *words)
+
+
+def mixed(data: bytes) -> int:
+    """Words of an address or a port, mixed as the program does: 32 bits."""
+    found = 0
+    for (word,) in struct.iter_unpack("=I", data):
+        found ^= word
+        found = (found ^ found >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+        found = (found ^ found >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+        found ^= found >> 16
+    return found
 
 
 def decode_losses(values: bytes, missed: int) -> Losses:

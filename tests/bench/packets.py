@@ -1,109 +1,103 @@
-"""iperf3 between two pods of one node, in veth pairs: its throughput with packets observed and not."""
+"""Traffic between two pods of one node while packets are observed, or captured by tcpdump, and while they are not."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from statistics import median
 from typing import TYPE_CHECKING
 
 from calico_debug.agent.packets.observer import Limits, PacketObserver
 from calico_debug.model.packet_event import Ends
+from tests.bench.traffic import ECHO, PORT, SECONDS, WAIT, Path
 from tests.lab import namespaces
-from tests.lab.lab import Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
-SECONDS = 2
-PORT, OTHER = 5201, 5202
-WAIT = 10.0
+    from calico_debug.model.packet_event import Losses
+
+DROPS_A_SECOND = 100_000
+RATE = 1000
+"""What `observe` tells a second and CPU at most, unless asked for another rate."""
+EVERY = 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """What iperf3 made, in bits a second; of the observer the events that it told and that were lost, and its CPU
-    seconds a second.
-    """
+@dataclass(slots=True)
+class Watched:
+    """What an observer told and lost, and its CPU seconds a second; known at its end."""
 
-    bits: float
     told: int = 0
-    lost: int = 0
+    losses: Losses | None = None
     cpu: float = 0.0
 
+    def __str__(self) -> str:
+        """In words; "" before."""
+        if self.losses is None or not self.losses.matched:
+            return ""
+        return f"{self.told} events told, {self.losses.lost} counted as left out, {self.cpu:.0%} of a CPU"
 
-class Path:
-    """Two pods of one node, in a cluster without policy. A context manager."""
 
-    def __init__(self) -> None:
-        """Nothing is there yet."""
-        self._stack = ExitStack()
+@contextmanager
+def watching(path: Path, flows: Sequence[Ends] | None, rate: int = RATE) -> Iterator[Watched]:
+    """Observe flows, or with None all drops."""
+    limits = Limits(seconds=WAIT + SECONDS, packets=EVERY, bytes=1 << 60, rate=rate)
+    found = Watched()
+    with ExitStack() as stack:
+        with namespaces.entered(path.node):
+            observer = stack.enter_context(PacketObserver(flows, limits))
 
-    def __enter__(self) -> Path:
-        """Bring the cluster up."""
-        self._lab = self._stack.enter_context(Lab())
-        self._target = self._lab.topology.address("blue/db1")
-        return self
+        def take() -> None:
+            found.told = sum(1 for _ in observer.events())
 
-    def __exit__(self, *_: object) -> None:
-        """Take it down."""
-        self._stack.close()
+        reader = threading.Thread(target=take)
+        begun, used = time.perf_counter(), time.process_time()
+        reader.start()
+        yield found
+        observer.stop()
+        reader.join()
+        found.told += len(observer.finish())
+        found.cpu = (time.process_time() - used) / (time.perf_counter() - begun)
+        found.losses = observer.losses
 
-    def measured(self, flows: Sequence[Ends] | None) -> Rate:
-        """The throughput of TCP with ``flows`` observed: None for nothing, () for all drops."""
-        if flows is None:
-            return Rate(self._iperf())
-        limits = Limits(seconds=WAIT + SECONDS, packets=10**9, bytes=1 << 60, rate=1000)
-        with ExitStack() as stack:
-            with namespaces.entered(self._lab.namespace("node1")):
-                observer = stack.enter_context(PacketObserver(flows or None, limits))
-            told = 0
 
-            def take() -> None:
-                nonlocal told
-                told = sum(1 for _ in observer.events())
+@contextmanager
+def tcpdump(path: Path) -> Iterator[Watched]:
+    """tcpdump's headers of this flow, at one of the interfaces on its way."""
+    capture = ["tcpdump", "-n", "-U", "-s", "96", "-w", "-", "-i", path.interface(), "host", path.client]
+    command = ["ip", "netns", "exec", path.node, *capture]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with process:
+        assert process.stderr is not None
+        while "listening" not in (line := process.stderr.readline()):
+            assert line, "tcpdump did not begin to listen"
+        try:
+            yield Watched()
+        finally:
+            process.terminate()
+            process.wait(WAIT)
 
-            reader = threading.Thread(target=take)
-            begun, used = time.perf_counter(), time.process_time()
-            reader.start()
-            bits = self._iperf()
-            observer.stop()
-            reader.join()
-            cpu = (time.process_time() - used) / (time.perf_counter() - begun)
-            told += len(observer.finish())
-            return Rate(bits, told, observer.losses.lost, cpu)
 
-    def flow(self, port: int) -> tuple[Ends, ...]:
-        """The flow of iperf3, or another to the same pod."""
-        return (Ends(6, ip_address(self._lab.topology.address("red/web1")), ip_address(self._target), 0, port),)
+@contextmanager
+def nothing(_: Path) -> Iterator[Watched]:
+    """No observer."""
+    yield Watched()
 
-    def _iperf(self) -> float:
-        server = subprocess.Popen(
-            ["ip", "netns", "exec", self._lab.namespace("blue/db1"), "iperf3", "-s", "-1", "--forceflush"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        with server:
-            assert server.stdout is not None
-            while "listening" not in (line := server.stdout.readline()):
-                assert line, "iperf3 did not begin to listen"
-            done = subprocess.run(
-                [
-                    *("ip", "netns", "exec", self._lab.namespace("red/web1")),
-                    *("iperf3", "-J", "-c", self._target, "-t", str(SECONDS)),
-                ],
-                capture_output=True,
-                timeout=SECONDS + WAIT,
-                check=True,
-            )
-            server.wait(WAIT)
-        return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"])
+
+@dataclass(slots=True)
+class Measured:
+    """Of one way to watch, the results of several runs."""
+
+    throughput: list[float] = field(default_factory=list)
+    round_trip: list[float] = field(default_factory=list)
+    lost: list[float] = field(default_factory=list)
+    words: str = ""
 
 
 def missing() -> str:
@@ -111,24 +105,56 @@ def missing() -> str:
     return namespaces.supported() or ("" if shutil.which("iperf3") else "iperf3 is not installed")
 
 
+def flow(path: Path, port: int, protocol: int = 6) -> Ends:
+    """A flow between the two pods."""
+    return Ends(protocol, ip_address(path.client), ip_address(path.server), 0, port)
+
+
 def measure(runs: int) -> str:
-    """Medians of several runs, taken in turn, each with its ratio to the first."""
+    """Medians of several runs, the ways in turn, each with its ratio to the first."""
     with Path() as path:
-        ways = {
-            "nothing observed": None,
-            "another flow observed": path.flow(OTHER),
-            "this flow observed, every packet told": path.flow(PORT),
-            "all drops observed": (),
+        other = Ends(6, ip_address("203.0.113.1"), ip_address("203.0.113.2"), 0, 80)
+        these = tuple(flow(path, port, protocol) for port, protocol in ((PORT, 6), (PORT, 17), (ECHO, 17)))
+        ways: dict[str, Callable[[], AbstractContextManager[Watched]]] = {
+            "nothing observed": lambda: nothing(path),
+            "a flow of others observed": lambda: watching(path, [other]),
+            "another flow of these pods observed": lambda: watching(path, [flow(path, PORT + 99)]),
+            "this flow observed": lambda: watching(path, these),
+            "this flow observed, every packet told": lambda: watching(path, these, EVERY),
+            "all drops observed": lambda: watching(path, None),
         }
-        taken: dict[str, list[Rate]] = {name: [] for name in ways}
+        if shutil.which("tcpdump"):
+            ways["tcpdump of this flow at one interface"] = lambda: tcpdump(path)
+        results = {name: Measured() for name in ways}
         for _ in range(runs):
-            for name, flows in ways.items():
-                taken[name].append(path.measured(flows))
-    lines = []
-    middle = {name: median(rate.bits for rate in rates) for name, rates in taken.items()}
-    first = next(iter(middle.values()))
-    for name, rates in taken.items():
-        last = rates[-1]
-        more = f", {last.told} events told and {last.lost} lost, {last.cpu:.0%} of a CPU" if last.told else ""
-        lines.append(f"  {middle[name] / 1e9:8.2f} Gbit/s  {middle[name] / first:5.2f} x  {name}{more}")
-    return "\n".join(lines)
+            for name, begin in ways.items():
+                _once(path, begin, results[name])
+        return "\n".join([*_table(results), _flood(path)])
+
+
+def _once(path: Path, begin: Callable[[], AbstractContextManager[Watched]], result: Measured) -> None:
+    with begin() as watched:
+        result.throughput.append(path.throughput())
+    result.words = str(watched)
+    with begin():
+        result.round_trip.append(path.round_trip())
+    with begin():
+        result.lost.append(path.lost())
+
+
+def _table(results: dict[str, Measured]) -> Iterator[str]:
+    first = next(iter(results.values()))
+    for name, one in results.items():
+        bits, trip = median(one.throughput), median(one.round_trip)
+        more = f" ({one.words})" if one.words else ""
+        yield (
+            f"  {bits / 1e9:6.2f} Gbit/s {bits / median(first.throughput):5.2f} x"
+            f"  {trip * 1e6:6.1f} us {trip / median(first.round_trip):5.2f} x"
+            f"  {median(one.lost):5.2f} % lost  {name}{more}"
+        )
+
+
+def _flood(path: Path) -> str:
+    with watching(path, None) as watched:
+        rate = path.dropped(DROPS_A_SECOND)
+    return f"  {rate:,.0f} drops a second, all observed: {watched}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import ip_address
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
 
 import pytest
 
 from calico_debug.decode.packet_events import (
+    ADDRESS_BITS,
     ANY_PEER,
     ANY_PORTS,
     ANY_SOURCE_PORT,
@@ -17,11 +19,13 @@ from calico_debug.decode.packet_events import (
     SETTINGS,
     TOTALS,
     TUPLE,
+    address_bits,
     decode_event,
     decode_losses,
     encode_ends,
     encode_settings,
     filter_entries,
+    mixed,
     reason_name,
 )
 from calico_debug.model.packet_event import Ends, Losses, PacketEvent, everything_of
@@ -61,7 +65,7 @@ def decoded(data: bytes, filtered: bool = True) -> PacketEvent:
 
 def test_sizes_are_those_of_the_program() -> None:
     """struct event up to its data, struct tuple, settings and totals of packets.bpf.c."""
-    assert (EVENT.size, TUPLE.size, SETTINGS.size, TOTALS.size) == (116, 40, 20, 48)
+    assert (EVENT.size, TUPLE.size, SETTINGS.size, TOTALS.size) == (116, 40, 1048, 48)
 
 
 def test_a_received_packet() -> None:
@@ -136,7 +140,7 @@ def test_a_flow_to_itself_is_a_request() -> None:
 
 
 def test_settings_of_a_filter() -> None:
-    shapes, mode, _, port, data = SETTINGS.unpack(encode_settings([FLOW], vxlan_port=4789, data=9000))
+    shapes, mode, _, port, data, *_ = SETTINGS.unpack(encode_settings([FLOW], vxlan_port=4789, data=9000))
     assert (shapes, mode, port, data) == (ANY_SOURCE_PORT | 4, 0, 4789, 2048)
     both = [Ends(6, CLIENT, SERVER, 1, 2), SIX]
     assert SETTINGS.unpack(encode_settings(both))[0] == FULL | ANY_PORTS
@@ -150,8 +154,29 @@ def test_everything_of_an_address() -> None:
     assert encode_ends(lone) == CLIENT.packed.ljust(16, b"\0") + bytes(16) + bytes(5) + b"\4" + bytes(2)
     assert encode_ends(lone.reversed())[:16] == bytes(16)
     assert everything_of(SIX.source).destination.version == 6
-    shapes, mode, limit, _, _ = SETTINGS.unpack(encode_settings([lone, FLOW], rate=100))
+    shapes, mode, limit, *_ = SETTINGS.unpack(encode_settings([lone, FLOW], rate=100))
     assert (shapes, mode, limit) == (ANY_PEER | ANY_SOURCE_PORT | 4, 0, 10)
+
+
+def bits(*flows: Ends) -> set[int]:
+    """Places of the bits that are set."""
+    words = struct.unpack(f"={ADDRESS_BITS // 64}Q", address_bits(flows))
+    return {at * 64 + bit for at, word in enumerate(words) for bit in range(64) if word >> bit & 1}
+
+
+def test_bits_of_addresses() -> None:
+    """The same both ways, with a port where there is one, and one for each of an address of which all is wanted."""
+    assert bits() == set()
+    assert bits(FLOW) == bits(FLOW.reversed())
+    assert bits(FLOW) != bits(replace(FLOW, destination_port=0, source_port=0))
+    assert bits(FLOW, SIX) == bits(FLOW) | bits(SIX)
+    assert bits(everything_of(CLIENT)) == {mixed(CLIENT.packed) % ADDRESS_BITS}
+
+
+def test_bits_are_spread() -> None:
+    """Neighbours differ: the more bits collide, the more packets of others are looked up for nothing."""
+    found = {mixed(IPv4Address(0x0AF40100 + number).packed) % ADDRESS_BITS for number in range(256)}
+    assert len(found) > 200
 
 
 def test_settings_before_anything_is_looked_for() -> None:
@@ -159,7 +184,7 @@ def test_settings_before_anything_is_looked_for() -> None:
 
 
 def test_settings_of_all_drops() -> None:
-    _, mode, limit, _, _ = SETTINGS.unpack(encode_settings(None, rate=15))
+    _, mode, limit, *_ = SETTINGS.unpack(encode_settings(None, rate=15))
     assert (mode, limit) == (DROPS_ONLY, 2)
 
 

@@ -254,6 +254,47 @@ def test_a_source_port_narrows_the_flow(lab: Lab) -> None:
     assert {23456} == {e.ends.destination_port if e.reply else e.ends.source_port for e in seen.events}
 
 
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("shape", ["full", "destination port", "source port", "any port", "all of one", "all of other"])
+def test_every_shape_of_a_filter_finds_the_flow(lab: Lab, shape: str, protocol: str, version: int) -> None:
+    """The program tells other flows by a table of bits first: what is looked for must always pass there."""
+    flow = replace(lab.flow("red/web1", "blue/db1", protocol, 80, version), source_port=23456)
+    (asked,) = ends(lab, flow)
+    wanted = {
+        "full": replace(asked, source_port=23456),
+        "destination port": asked,
+        "source port": replace(asked, source_port=23456, destination_port=0),
+        "any port": replace(asked, destination_port=0),
+        "all of one": everything_of(asked.source),
+        "all of other": everything_of(asked.destination),
+    }[shape]
+    seen = watch(lab, "node1", [wanted], lambda: lab.send(flow))
+    ours = [e for e in seen.events if 23456 in (e.ends.source_port, e.ends.destination_port)]
+    assert [(e.kind, e.reply) for e in ours[:4]] == [(kind, False) for kind in ("sent", "received", "sent", "received")]
+    assert protocol == "udp" or shape.startswith("all of") or any(e.reply for e in ours)
+
+
+def test_a_flow_is_limited_in_the_kernel_and_counted(lab: Lab) -> None:
+    flow = lab.flow("red/web1", "blue/db1", "udp", 80)
+    target = flow.destination
+
+    def send() -> None:
+        with namespaces.entered(lab.namespace("red/web1")):
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with client:
+            for _ in range(300):
+                client.sendto(b"x", (target, 80))
+
+    seen = watch(lab, "node1", ends(lab, flow), send, Limits(seconds=0.5, rate=100))
+    losses = seen.observer.losses
+    assert losses.limited > 0
+    assert losses.matched == len(seen.events) + losses.lost
+    whole = watch(lab, "node1", ends(lab, flow), send, Limits(seconds=0.5, rate=0, packets=10_000))
+    assert whole.observer.losses.lost == 0
+    assert len({e.packet for e in whole.events if not e.reply}) == 300
+
+
 def test_translation_that_is_not_known_beforehand_is_followed(lab: Lab) -> None:
     """Only the ends of the pod's side are looked for: behind the service's translation the packet is still the same."""
     flow = lab.flow("red/cli1", "10.96.1.1", "tcp", 80)
