@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from calico_debug import __version__
 from calico_debug.agent.bpf_counters import BpfReader
 from calico_debug.agent.names import Known, Names
+from calico_debug.agent.packets.tally import TALLY
 from calico_debug.agent.rule_counters import RuleCounters
 from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.errors import EvidenceError
@@ -116,6 +117,7 @@ class Collector:
             for labels, value in accumulator.totals.items():
                 yield Sample(family, labels, value)
         yield from gauges
+        yield from _observers()
         now = time.monotonic()
         for name, health in self._health.items():
             yield Sample(families.SOURCE_UP, (name,), 0 if health.error else 1)
@@ -217,6 +219,18 @@ class Collector:
                 entries = sum(batch.count for batch in state.kernel.batches(chosen.info))
                 yield Sample(families.CONNTRACK_ENTRIES, (f"ebpf-v{family}",), entries)
                 yield Sample(families.CONNTRACK_LIMIT, (f"ebpf-v{family}",), chosen.info.max_entries)
+
+
+def _observers() -> Iterator[Sample]:
+    """What observers of packets told, and did not: sums that never go back, from 0 on."""
+    for observer, losses in TALLY.totals().items():
+        yield Sample(families.OBSERVER_EVENTS, (observer,), losses.matched)
+        for reason, lost in (
+            ("no-room", losses.ring_full),
+            ("rate-limit", losses.limited),
+            ("passed-over", losses.missed),
+        ):
+            yield Sample(families.OBSERVER_LOST, (observer, reason), lost)
 
 
 @contextmanager

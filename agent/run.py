@@ -20,6 +20,7 @@ from calico_debug.agent.gate import open_gate
 from calico_debug.agent.guard import GuardedSource
 from calico_debug.agent.kubeconfig import find_access
 from calico_debug.agent.packets.observer import Limits
+from calico_debug.agent.packets.tally import DROP_STREAM
 from calico_debug.agent.packets.watch import LiveWatch
 from calico_debug.agent.reviews import REVIEWS
 from calico_debug.agent.routes import Work, routes
@@ -99,7 +100,7 @@ def work_on(open_source: Callable[[], EvidenceSource], collector: Collector, cap
     """What the routes answer from: a source of its own for every request."""
 
     def watch(subject: Subject, seconds: int, packets: int, rate: int) -> LiveWatch:
-        return LiveWatch(open_source, subject, Limits(seconds, packets, STREAM_BYTES, rate))
+        return LiveWatch(open_source, subject, Limits(seconds, packets, STREAM_BYTES, rate), kind=DROP_STREAM)
 
     def source(request: Request) -> EvidenceSource:
         opened = open_source()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from calico_debug.agent.captures.folder import Document, Folder
 from calico_debug.agent.captures.ring import OPEN
 from calico_debug.agent.captures.running import CaptureLimits, Running
 from calico_debug.agent.packets.observer import Limits
+from calico_debug.agent.packets.tally import CAPTURE
 from calico_debug.agent.packets.watch import LiveWatch
 from calico_debug.errors import EvidenceError, UsageError
 from calico_debug.model.subject import Subject, checked
@@ -24,13 +26,18 @@ MOST_BYTES = 2 << 30
 """Of all captures together, those under way with what they may still write."""
 
 Watching = Callable[[Callable[[], "EvidenceSource"], Subject, Limits, int], LiveWatch]
+WATCH: Watching = partial(LiveWatch, kind=CAPTURE)
 
 
 class Captures:
     """May be used by several threads."""
 
     def __init__(
-        self, path: Path, open_source: Callable[[], EvidenceSource], watch: Watching = LiveWatch, most: int = MOST_BYTES
+        self,
+        path: Path,
+        open_source: Callable[[], EvidenceSource],
+        watch: Watching = WATCH,
+        most: int = MOST_BYTES,
     ) -> None:
         """Captures are kept in ``path``, at most ``most`` bytes of them. Nothing is touched yet."""
         self._folder = Folder(path)

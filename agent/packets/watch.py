@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from calico_debug.agent.packets.newcomers import Newcomers
 from calico_debug.agent.packets.observer import MOST_ENDS, Limits, PacketObserver
+from calico_debug.agent.packets.tally import OBSERVATION, TALLY
 from calico_debug.capture.aim import find_aim
 from calico_debug.capture.predictions import Predictions, release
 from calico_debug.capture.teller import Teller
@@ -45,12 +46,18 @@ class LiveWatch:
     """
 
     def __init__(
-        self, open_source: Callable[[], EvidenceSource], subject: Subject, limits: Limits, data: int = 0
+        self,
+        open_source: Callable[[], EvidenceSource],
+        subject: Subject,
+        limits: Limits,
+        data: int = 0,
+        kind: str = OBSERVATION,
     ) -> None:
         """Resolve names and predict; ``data`` is how many bytes of each packet are wanted. ``open_source`` gives the
-        evidence of this node, as it is when it is called. Raises `CalicoDebugError`; nothing is watched yet.
+        evidence of this node, as it is when it is called. ``kind`` is what the tally counts it for. Raises
+        `CalicoDebugError`; nothing is watched yet.
         """
-        self._open, self._asked = open_source, subject
+        self._open, self._asked, self._kind = open_source, subject, kind
         self.notes: list[str] = []
         self.losses = Losses()
         self.limited_by = ""
@@ -80,6 +87,7 @@ class LiveWatch:
         """Begin. Raises `EvidenceError`."""
         with self._closing as stack:
             namespaces = stack.enter_context(self._observer).namespaces
+            stack.enter_context(TALLY.counting(self._kind, self.losses_so_far))
             assert namespaces is not None
             self.places = self._places(namespaces, self._state)
             if namespaces.hidden:

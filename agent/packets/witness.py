@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from calico_debug.agent.clock import now
 from calico_debug.agent.packets.observer import Limits, PacketObserver
+from calico_debug.agent.packets.tally import OBSERVATION, TALLY
 from calico_debug.explain.packet_story import Places, Story
 from calico_debug.state.workloads import workload_prefixes
 
@@ -30,16 +32,18 @@ class PacketWitness:
         limits = Limits(seconds=seconds, packets=MOST_PACKETS)
         self._observer = PacketObserver(flows, limits, prefixes=workload_prefixes(state))
         self._begun = 0.0
+        self._closing = ExitStack()
 
     def __enter__(self) -> Self:
         """Begin. Raises `EvidenceError`."""
-        self._observer.__enter__()
+        self._closing.enter_context(self._observer)
+        self._closing.enter_context(TALLY.counting(OBSERVATION, self._observer.losses_so_far))
         self._begun = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Let everything go."""
-        self._observer.close()
+        self._closing.close()
 
     def stop(self) -> None:
         """Let `finish` return soon; may be called from another thread."""

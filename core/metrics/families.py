@@ -18,9 +18,13 @@ LABELS: Mapping[str, str] = {
     "interface_kind": "workload, host, tunnel; any where rules are shared, unknown where the interface is not known",
     "kind": "kind of the policy: NetworkPolicy, KubernetesNetworkPolicy, Profile …; empty at the end of a tier",
     "namespace": "namespace of the policy or pod; empty for global ones and where it is not known",
+    "observer": "who watched packets: capture, drops (streams of them), observation (of a flow)",
     "pod": "the pod behind the interface; empty where it is not known",
     "policy": "name of the policy or profile as kubectl shows it; empty at the end of a tier",
-    "reason": "why: the reasons of json.md, policy for Calico's eBPF counter of that name, other",
+    "reason": (
+        "why: the reasons of json.md, policy for Calico's eBPF counter of that name, other; of observers no-room, "
+        "rate-limit, passed-over"
+    ),
     "rule": (
         "index of the API's rule from 0; #N the rule's place among those of the chain where no object tells the index, "
         "with /ip6 for IPv6; id:HEX an eBPF rule without a name; end-of-tier; no-profile"
@@ -93,6 +97,18 @@ CONNTRACK_ENTRIES = Family("calico_debug_conntrack_entries", GAUGE, "Entries of 
 CONNTRACK_LIMIT = Family(
     "calico_debug_conntrack_entries_limit", GAUGE, "Most entries that a table of connections can have.", ("table",)
 )
+OBSERVER_EVENTS = Family(
+    "calico_debug_observer_events_total",
+    COUNTER,
+    "Events that observers of packets were to tell, a packet once wherever it was seen; lost ones are among them.",
+    ("observer",),
+)
+OBSERVER_LOST = Family(
+    "calico_debug_observer_lost_events_total",
+    COUNTER,
+    "Events that observers of packets did not tell. Those passed over were not looked at, and are of any packet.",
+    ("observer", "reason"),
+)
 SOURCE_UP = Family("calico_debug_source_up", GAUGE, "Whether the source could be read (1) or not (0).", ("source",))
 SOURCE_AGE = Family(
     "calico_debug_source_age_seconds", GAUGE, "Seconds since the source was last read without an error.", ("source",)
@@ -114,6 +130,8 @@ FAMILIES: tuple[Family, ...] = (
     BPF_PACKETS,
     CONNTRACK_ENTRIES,
     CONNTRACK_LIMIT,
+    OBSERVER_EVENTS,
+    OBSERVER_LOST,
     SOURCE_UP,
     SOURCE_AGE,
     SOURCE_SECONDS,
