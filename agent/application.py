@@ -87,7 +87,8 @@ class Application:
             closing.callback(slot.release)
         try:
             check = Guard(environment.get(DISCONNECTED, _never), route.seconds or self._seconds)
-            request = Request(parameters, _body(environment, route), check, closing, _query(environment, route))
+            query, accept = _query(environment, route), environment.get("HTTP_ACCEPT", "")
+            request = Request(parameters, _body(environment, route), check, closing, query, accept)
             answer = route.handler(request)
             whole = answer.body[0] if isinstance(answer.body, list) else None
             pieces = _slices(whole) if whole is not None else iter(answer.body)
@@ -97,7 +98,7 @@ class Application:
             raise ClientDisconnected from ended
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a line and the agent goes on
             closing.close()
-            return send(start, _failed(error, path))
+            return send(start, failed(error, path))
         headers = _headers(answer.content)
         if whole is not None:
             headers.append(("Content-Length", str(len(whole))))
@@ -181,7 +182,8 @@ def _query(environment: Mapping[str, Any], route: Route) -> Mapping[str, Any]:
     return query
 
 
-def _failed(error: Exception, path: str) -> Answer:
+def failed(error: Exception, path: str) -> Answer:
+    """What a client is told of an exception. What nobody foresaw is logged."""
     for kind, status, reason in REASONS:
         if isinstance(error, kind):
             return failure(status, reason, str(error) or "out of memory: ask for less, or try again")

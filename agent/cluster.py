@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+from calico_debug.activity import say
 from calico_debug.agent.apiserver import ApiServer, Refusal, SilentServerError, UnusableServerError
 from calico_debug.agent.cluster_resources import ASSUMED, NAMED, RESOURCES, SLICES, TIER_LABEL, TIERED, Listing
 from calico_debug.agent.kubeconfig import ClusterAccess
@@ -104,6 +105,7 @@ class LiveCluster:
         """One list. Raises `MissingEvidence` when it is forbidden or not served, `EvidenceError` when it cannot be
         had for another reason.
         """
+        say(f"reading {self.origin}: cluster/{file}")
         listing = self._listings.get(file)
         if self._unusable:
             raise EvidenceError(self._unusable)

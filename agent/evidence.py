@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from socket import gethostname
 
+from calico_debug.activity import say
 from calico_debug.agent.capabilities import REMEDY
 from calico_debug.agent.cluster import ClusterReader
 from calico_debug.agent.commands import failed, is_installed, output_of, run
@@ -95,6 +96,7 @@ class LiveNode:
 
     def read(self, file: str) -> bytes:
         """See `NodeEvidence`; raises `EvidenceError` too, when a command fails."""
+        say(f"reading {self.name}: {file}")
         if file == "sysctl.txt":
             return "".join(f"{key} = {value}\n" for key, value in _sysctls()).encode()
         if file == "felix-env.txt":

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from calico_debug import __version__
 from calico_debug.agent.capture_routes import CaptureHandlers, OpenWatch, capture_routes
 from calico_debug.agent.openapi import describe
-from calico_debug.agent.routing import BYTES, TEXT, Answer, Request, Route, gathered
+from calico_debug.agent.progress import told
+from calico_debug.agent.routing import BYTES, LINES, TEXT, Answer, Request, Route, gathered
 from calico_debug.agent.routing import object_schema as _object
 from calico_debug.agent.witnessing import witness_routes
 from calico_debug.errors import CalicoDebugError, MissingEvidence, UsageError
@@ -231,10 +232,15 @@ class Handlers:
                 via=body.get("via"),
             )
 
-        engine, flow, explanation = explain_settled(Engine(self._work.source(request)), resolve)
-        if wanted := body.get("want"):
-            explanation = replace(explanation, advice=Advisor(engine.cluster).advice(flow, explanation, wanted))
-        return _json(to_document(explanation))
+        source = self._work.source(request)
+
+        def work() -> Mapping[str, Any]:
+            engine, flow, explanation = explain_settled(Engine(source), resolve)
+            if wanted := body.get("want"):
+                explanation = replace(explanation, advice=Advisor(engine.cluster).advice(flow, explanation, wanted))
+            return to_document(explanation)
+
+        return Answer(told(request, work, "/v1/trace"), LINES) if request.accepts(LINES) else _json(work())
 
     # ----------------------------------------------------------------------------------------------------- internals
 
@@ -372,7 +378,7 @@ def routes(work: Work) -> tuple[Route, ...]:
             "/v1/trace",
             "trace",
             "Explain a flow",
-            "a FlowExplanation (json.md)",
+            "a FlowExplanation (json.md); to `Accept: application/jsonl` behind lines that say what is done",
             do.trace,
             schema={"$ref": "#/components/schemas/flowExplanation"},
             body=TRACE,

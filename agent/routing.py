@@ -35,7 +35,7 @@ UNCHECKED = (401, 403, 503)
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request. ``body`` and ``query`` are decoded and have passed the route's schemas; ``check`` says whether to go
-    on; ``closing`` is closed when the answer is sent or given up.
+    on; ``closing`` is closed when the answer is sent or given up; ``accept`` is the header of that name.
     """
 
     parameters: Mapping[str, str]
@@ -43,6 +43,11 @@ class Request:
     check: Callable[[], None]
     closing: ExitStack
     query: Mapping[str, Any] = field(default_factory=dict)
+    accept: str = ""
+
+    def accepts(self, content: str) -> bool:
+        """Whether the client names this type of content as one that it takes."""
+        return any(part.partition(";")[0].strip() == content for part in self.accept.split(","))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from calico_debug.activity import say
 from calico_debug.cli.agent_client import AgentClient
 from calico_debug.errors import EvidenceError
 from calico_debug.evidence import wire
@@ -63,10 +64,12 @@ class AgentSource:
 
     def json(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """See `AgentClient.json`."""
+        say(f"asking {self.origin}")
         return self._agent.json(path, body)
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         """See `AgentClient.ask`."""
+        say(f"asking {self.origin}")
         return self._agent.ask(path, body)
 
     def opened(self, path: str, body: Mapping[str, Any] | None = None) -> HTTPResponse:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from calico_debug.activity import counted
 from calico_debug.cli.environment import Environment, Question, Tracer
 from calico_debug.cli.errors import describe
 from calico_debug.cli.exit_codes import ExitCode
@@ -57,8 +58,9 @@ def assertions(environment: Environment, /, file: str, output: str, **place: str
 
     where = checked_place(**place)
     wanted = decode_assertions(read_file(environment, file), "the standard input" if file == "-" else file)
-    tracer = environment.open_tracer(where, environment.platform)
-    outcomes = [_check(tracer, expectation) for expectation in wanted]
+    with environment.progress():
+        tracer = environment.open_tracer(where, environment.platform)
+        outcomes = [_check(tracer, expectation) for expectation in counted(wanted, len(wanted))]
     environment.stdout.write(RENDERERS[output](outcomes))
     return EXIT_CODES[worst(outcomes)]
 

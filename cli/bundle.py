@@ -129,19 +129,21 @@ def bundle(
     place = Place(bundle, None, None if bundle else next(iter(nodes), None), kubeconfig, context)
     source = open_source(place, environment.platform)
     chosen = _nodes(source, nodes)
-    redactor = _redactor(source, kinds) if kinds else None
-    named = [redactor.node_name(name) for name in chosen] if redactor else chosen
-    target = Path(file) if file else Path(f"{default_name(named, datetime.now(UTC))}.tar.gz")
 
     def tell(line: str) -> None:
+        make_room()
         environment.stderr.write(f"{PROGRAM}: {safe(line)}\n")
         environment.stderr.flush()
 
     limits = RecordLimits(max_file_size, max_size, time_limit)
     world = World(lambda: datetime.now(UTC), time.monotonic, tell)
-    with new_bundle(target) as sink:
-        recorder = Recorder(source, sink, world, f"{PROGRAM} {__version__}", limits, redactor)
-        account = recorder.record(chosen, cluster=not no_cluster)
+    with environment.progress() as make_room:
+        redactor = _redactor(source, kinds) if kinds else None
+        named = [redactor.node_name(name) for name in chosen] if redactor else chosen
+        target = Path(file) if file else Path(f"{default_name(named, datetime.now(UTC))}.tar.gz")
+        with new_bundle(target) as sink:
+            recorder = Recorder(source, sink, world, f"{PROGRAM} {__version__}", limits, redactor)
+            account = recorder.record(chosen, cluster=not no_cluster)
     written = [record for record in account.files.values() if record.is_ok]
     absent = len(account.files) - len(written)
     size = sum(record.size or 0 for record in written)

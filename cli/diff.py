@@ -70,9 +70,10 @@ def diff(
     if flows is not None:
         name = "the standard input" if flows == "-" else flows
         asked = tuple(_flows(read_file(environment, flows), name))
-    old = open_source(Place(before), environment.platform)
-    new, namespace = open_place(where, environment.platform)
-    report = compare(old, new, asked, namespace, patience())
+    with environment.progress():
+        old = open_source(Place(before), environment.platform)
+        new, namespace = open_place(where, environment.platform)
+        report = compare(old, new, asked, namespace, patience())
     environment.stdout.write(RENDERERS[output](report))
     return EXIT_CODES[report.result]
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from io import FileIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TextIO
@@ -143,7 +145,7 @@ def open_watch(place: Place, platform: str, question: WatchQuestion) -> PacketWa
 class Environment:
     """``stdin`` gives bytes, since a line of ``--flows`` may be anything; ``platform`` is like ``sys.platform``.
 
-    ``columns`` is the terminal's width when ``stdout`` is one, else None.
+    ``columns`` is the terminal's width when ``stdout`` is one, else None; ``attended`` tells that ``stderr`` is one.
     """
 
     stdin: BinaryIO
@@ -152,6 +154,7 @@ class Environment:
     variables: Mapping[str, str] = field(default_factory=dict)
     terminal: bool = False
     columns: int | None = None
+    attended: bool = False
     platform: str = "linux"
     program: str = PROGRAM
     open_tracer: Callable[[Place, str], Tracer] = open_tracer
@@ -162,6 +165,19 @@ class Environment:
         if choice != "auto":
             return choice == "always"
         return self.terminal and not self.variables.get("NO_COLOR") and self.variables.get("TERM") != "dumb"
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[], None]]:
+        """Show what is being done, when it takes long and somebody looks. What it gives takes the line away: to be
+        called before something else is written.
+        """
+        if not self.attended or self.variables.get("TERM") == "dumb":
+            yield lambda: None
+            return
+        from calico_debug.cli.progress import shown_on
+
+        with shown_on(self.stderr, partial(_columns, self.stderr)) as progress:
+            yield progress.remove
 
 
 def process_environment() -> Environment:
@@ -179,6 +195,7 @@ def process_environment() -> Environment:
         variables=os.environ,
         terminal=terminal,
         columns=_columns(stdout) if terminal else None,
+        attended=stderr.isatty(),
         platform=sys.platform,
         program=PLUGIN_WORDS if Path(sys.argv[0]).name == PLUGIN else PROGRAM,
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from calico_debug.activity import say
 from calico_debug.cli.environment import Environment, Place, Question, Tracer
 from calico_debug.cli.errors import describe, one_line
 from calico_debug.cli.exit_codes import ExitCode, worst
@@ -31,19 +32,23 @@ FLOW_KEYS = ("from", "to", "protocol", "via")
 def answer_flows(environment: Environment, place: Place, options: TraceOptions, style: Style) -> int:
     """Answer every line of ``options.flows``; 1 when a line was in error, else what ``--exit-code`` asks for."""
     on_answer, on_error = _writers(options.format, style)
-    tracer = environment.open_tracer(place, environment.platform)
+    with environment.progress():
+        tracer = environment.open_tracer(place, environment.platform)
     out, verdicts, failed = environment.stdout, set[str](), False
-    with opened_flows(options.flows or "-", environment) as stream:
+    with opened_flows(options.flows or "-", environment) as stream, environment.progress() as make_room:
         # Whoever writes questions into a pipe may wait for each answer.
         flush = out.flush if stream is environment.stdin else _nothing
         for number, line in numbered_lines(stream):
+            say(f"flow {number:,}")
             try:
                 explanation = _answer(tracer, line, options.wanted)
             except Exception as error:  # noqa: BLE001 - the line's error becomes its answer, later lines go on
                 failed = True
+                make_room()
                 out.write(on_error(number, describe(error)))
             else:
                 verdicts.add(explanation.verdict)
+                make_room()
                 out.write(on_answer(explanation))
             flush()
     if failed:

@@ -58,8 +58,9 @@ def hits(
         raise UsageError("--since is how far Prometheus looks back: name one with --prometheus")
     seconds = window_seconds(since or DEFAULT_WINDOW)
     server = Prometheus(prometheus) if prometheus is not None else None
-    history = read_history(server.ask, seconds) if server is not None else None
-    counted, problems = _counted(environment, place)
+    with environment.progress():
+        history = read_history(server.ask, seconds) if server is not None else None
+        counted, problems = _counted(environment, place)
     if not counted and history is None:
         raise EvidenceError(problems[0])
     report = hit_report(counted, history)

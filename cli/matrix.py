@@ -80,8 +80,9 @@ def matrix(
 
     asked = tuple(dict.fromkeys(parse_port(port) for port in ports))
     wanted = Wanted(by, basis, sources, destinations, asked, int(version) if version else None)
-    engine = Engine(open_source(checked_place(**place), environment.platform))
-    made = make_matrix(engine, wanted, patience())
+    with environment.progress():
+        engine = Engine(open_source(checked_place(**place), environment.platform))
+        made = make_matrix(engine, wanted, patience())
     if page is not None:
         _write(page, renderer("html")(made))
     environment.stdout.write(renderer(output)(made))

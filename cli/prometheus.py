@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from calico_debug import __version__
+from calico_debug.activity import say
 from calico_debug.errors import EvidenceError, UsageError
 
 SECONDS = 30.0
@@ -44,6 +45,7 @@ class Prometheus:
         """The answer to an instant query, as the server gave it. Raises `EvidenceError`."""
         from urllib3.exceptions import HTTPError
 
+        say(f"asking Prometheus at {self._origin}")
         try:
             response = self._pool.request(
                 "POST",

@@ -8,6 +8,7 @@ from functools import cached_property
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from calico_debug.activity import say
 from calico_debug.agent.peers import Peer, find_peers
 from calico_debug.agent.publication import PublishedAgent, published
 from calico_debug.cli.agent_client import AgentClient, BusyError, Token, Trust
@@ -230,6 +231,7 @@ class Reach:
 
     def _connect(self, names: Sequence[str]) -> None:
         """Begin with agents all at once: to start a relay in a pod takes its time."""
+        say(f"asking the agents of {', '.join(names)}")
         begun: list[tuple[str, PeerSource, Thread, list[NodeEvidence | EvidenceError]]] = []
         for name in names:
             try:

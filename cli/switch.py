@@ -126,8 +126,9 @@ def record(environment: Environment, /, file: str | None, flows: str | None, **p
     from calico_debug.cli.render import json
     from calico_debug.switch.document import to_document
 
-    engine = _engine(environment, place)
-    made = _record(engine, _asked(environment, engine, flows), _now(place["bundle"]))
+    with environment.progress():
+        engine = _engine(environment, place)
+        made = _record(engine, _asked(environment, engine, flows), _now(place["bundle"]))
     written = json.dump(to_document(made))
     if file is None:
         environment.stdout.write(written)
@@ -151,9 +152,10 @@ def compare(environment: Environment, /, record: str, output: str, **place: str 
     from calico_debug.cli.render.switch import RENDERERS
     from calico_debug.switch.compare import compare as compare_all
 
-    before = _before(record)
-    engine = _engine(environment, place)
-    report = compare_all(before, engine, _now(place["bundle"]))
+    with environment.progress():
+        before = _before(record)
+        engine = _engine(environment, place)
+        report = compare_all(before, engine, _now(place["bundle"]))
     environment.stdout.write(RENDERERS[output](report))
     warn(environment.stderr, _notes(engine))
     return EXIT_CODES[report.result]

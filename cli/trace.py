@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from calico_debug.activity import say
 from calico_debug.cli.completion import complete_end, complete_node
 from calico_debug.cli.environment import Environment, Place, Question
 from calico_debug.cli.exit_codes import OF_VERDICT, ExitCode
@@ -135,10 +136,12 @@ def trace(environment: Environment, /, **given: object) -> int:
         via=options.via,
         wanted=options.wanted,
     )
-    tracer = environment.open_tracer(place, environment.platform)
-    explanation = tracer.trace(question)
     wanted = Wanted(options.watch, options.observe, options.probe)
-    if wanted != Wanted():
-        explanation = tracer.witness(explanation, wanted)
+    with environment.progress():
+        tracer = environment.open_tracer(place, environment.platform)
+        explanation = tracer.trace(question)
+        if wanted != Wanted():
+            say("watching the flow")
+            explanation = tracer.witness(explanation, wanted)
     environment.stdout.write(renderer(options.format)(explanation, style))
     return OF_VERDICT[explanation.verdict] if options.exit_code else ExitCode.ANSWERED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from calico_debug.activity import counted
 from calico_debug.decode.policies import POLICY_SOURCES
 from calico_debug.diff.asked import default_flows
 from calico_debug.diff.changes import changes
@@ -60,7 +61,7 @@ def compare(
     unsettled: list[Unsettled] = []
     gone: list[Unsettled] = []
     asked = 0
-    for flow in flows:
+    for flow in counted(flows, len(flows)):
         if enough():
             notes.append(
                 f"{len(flows) - asked} of {len(flows)} flows are not asked about, as it takes long: name those that "

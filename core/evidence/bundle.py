@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from calico_debug.activity import say
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.contents import cluster_remedy, remedy
 from calico_debug.evidence.manifest import ADDRESSES, RULES_AFTER, RULES_BEFORE, Manifest, read_manifest
@@ -164,6 +165,7 @@ class BundleNode:
 
     def read(self, file: str) -> bytes:
         """See `NodeEvidence`."""
+        say(f"reading {self._name}: {file}")
         path = f"nodes/{self._name}/{file}"
         return self._bundle.read(path, f"{remedy(file, self._name)} and add it as {path}")
 
@@ -214,6 +216,7 @@ class Bundle:
 
     def read_cluster(self, file: str) -> bytes:
         """See `EvidenceSource`."""
+        say(f"reading {self._origin}: cluster/{file}")
         path = f"cluster/{file}"
         return self.read(path, f"{cluster_remedy(file)} and add it as {path}")
 

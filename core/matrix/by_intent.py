@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from calico_debug.activity import counted
 from calico_debug.intent.matrix import Member, Pairs
 from calico_debug.matrix.model import Asked, Reason, Table
 from calico_debug.matrix.reasons import of_intent
@@ -37,7 +38,7 @@ class _Maker:
         sheets: list[list[list[int | None]]] = []
         senders: dict[_Key, list[Member]] = {}
         receivers: dict[_Key, list[Member]] = {}
-        for number, one in enumerate(asked):
+        for number, one in enumerate(counted(asked, len(asked), "port")):
             pairs = Pairs(self._intent, one.protocol, one.port, self._version, one.source_port)
             senders = self._classes(pairs, sources, lambda member: member.egress)
             receivers = self._classes(pairs, destinations, lambda member: member.ingress)

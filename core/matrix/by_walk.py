@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from calico_debug.activity import say
 from calico_debug.errors import EvidenceError
 from calico_debug.matrix.model import Asked, Reason, Table
 from calico_debug.matrix.reasons import of_explanation
@@ -33,12 +34,15 @@ def walked_table(
     """What would happen to new connections between pods; None when it was enough before all were walked."""
     reasons: dict[Reason, int] = {}
     rows: list[list[list[int | None]]] = []
+    pairs, total = 0, len(sources) * len(asked) * len(destinations)
     for source in sources:
         rows.append([[] for _ in asked])
         for number, one in enumerate(asked):
             for target in destinations:
                 if is_enough():
                     return None
+                pairs += 1
+                say(f"flow {pairs:,} of {total:,}")
                 rows[-1][number].append(_cell(engine, source, target, one, version, reasons))
     return Table([(str(one),) for one in sources], [(str(one),) for one in destinations], asked, rows, list(reasons))
 

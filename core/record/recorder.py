@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from calico_debug.activity import say
 from calico_debug.errors import EvidenceError
 from calico_debug.evidence.bundle import MEBIBYTE, Bundle
 from calico_debug.evidence.manifest import RULES_AFTER, RULES_BEFORE
@@ -220,6 +221,7 @@ class Recorder:
         return [self._rewriter.cluster_file(file, data) if self._rewriter else data]
 
     def _file(self, path: str, content: Callable[[], Content], original: str) -> None:
+        say(f"reading {original}")
         taken_at = self._taken_at(original)
         try:
             self._check_time()

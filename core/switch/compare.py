@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from calico_debug.activity import counted
 from calico_debug.switch.answers import Asker
 from calico_debug.switch.causes import cause_of
 from calico_debug.switch.connections import Fate, fates
@@ -89,7 +90,8 @@ class SwitchReport:
 def compare(record: Record, engine: Engine, now: int | None = None) -> SwitchReport:
     """Ask about every flow of the record again. ``now`` as in `open_connections`."""
     asker = Asker(engine)
-    flows = sorted((_compare(flow, asker) for flow in record.flows), key=lambda one: RESULTS.index(one.result))
+    compared = (_compare(flow, asker) for flow in counted(record.flows, len(record.flows)))
+    flows = sorted(compared, key=lambda one: RESULTS.index(one.result))
     after = {node.name: node for node in describe(engine)}
     before = {node.name: node for node in record.nodes}
     nodes = tuple(NodeChange(name, before.get(name), after.get(name)) for name in sorted({*before, *after}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from calico_debug.activity import counted
 from calico_debug.doctor.model import ClusterView
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.live_connections import Tally, open_connections
@@ -45,7 +46,7 @@ def make_record(engine: Engine, asked: Sequence[Question] = (), now: int | None 
         left_out.append(f"{more} flows that did not fit: a record has {MOST_FLOWS} at most")
     if len(live) > MOST_CONNECTIONS:
         left_out.append(f"{len(live) - MOST_CONNECTIONS} connections: a record lists {MOST_CONNECTIONS} at most")
-    flows = tuple(RecordedFlow(question, asker.answer(question)) for question in chosen)
+    flows = tuple(RecordedFlow(question, asker.answer(question)) for question in counted(chosen, len(chosen)))
     connections = tuple(_connection(one) for one in live[:MOST_CONNECTIONS])
     return Record(engine.source.origin, describe(engine), flows, connections, (*left_out, *engine.cluster.problems))
 

@@ -21,11 +21,15 @@ from calico_debug.cli.agent_client import AgentClient
 from calico_debug.cli.exit_codes import ExitCode
 from tests.agent.captures.here import interface, rows
 from tests.agent.captures.live import PROGRAM, SECONDS, Running, agent
+from tests.lab import namespaces
 
 if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.kernel
+
+BURST = 300
+"""Packets."""
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +182,39 @@ def test_an_agent_that_is_told_to_end_closes_its_files(lab: Lab, tmp_path: Path)
 def test_without_an_agent(running: Running) -> None:
     nobody = Running(running.lab, Path("/nonexistent"), running.process)
     assert "start it with `calico-debug agent`" in nobody.text("list", code=ExitCode.FAILED)
+
+
+def test_what_observers_were_to_tell_and_lost_is_counted(running: Running, lab: Lab) -> None:
+    def counters() -> dict[tuple[str, ...], int]:
+        listed = AgentClient(running.socket).json("/v1/counters")["counters"]
+        found = {(one["name"], *one["labels"].values()): int(one["value"]) for one in listed}
+        return {key: value for key, value in found.items() if "_observer_" in key[0]}
+
+    events, lost = "calico_debug_observer_events_total", "calico_debug_observer_lost_events_total"
+
+    def moved(before: dict[tuple[str, ...], int], *key: str) -> int:
+        return counters()[key] - before[key]
+
+    before, name = counters(), running.document("start", "--drops", "--rate", "10")["id"]
+    with namespaces.entered(lab.namespace("blue/db1")):
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with client:
+        for _ in range(BURST):
+            client.sendto(b"x", (lab.topology.address("red/web1"), 53))
+    end = time.monotonic() + SECONDS
+    while moved(before, events, "capture") < BURST:  # a page is kept for a while
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    during = counters()
+    running.text("stop", name)
+    losses = AgentClient(running.socket).json(f"/v1/captures/{name}")["losses"]
+    assert losses["rateLimited"] > 0
+    while moved(before, lost, "capture", "rate-limit") != losses["rateLimited"]:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    after = counters()
+    assert all(before[key] <= during[key] <= after[key] for key in before)
+    assert moved(before, lost, "capture", "no-room") == losses["noRoom"]
+    assert {key: after[key] for key in after if "capture" not in key} == {
+        key: before[key] for key in before if "capture" not in key
+    }
