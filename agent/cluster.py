@@ -105,7 +105,7 @@ class LiveCluster:
         """One list. Raises `MissingEvidence` when it is forbidden or not served, `EvidenceError` when it cannot be
         had for another reason.
         """
-        say(f"reading {self.origin}: cluster/{file}")
+        say(f"reading cluster/{file} of {self.origin}")
         listing = self._listings.get(file)
         if self._unusable:
             raise EvidenceError(self._unusable)

@@ -216,7 +216,7 @@ class Bundle:
 
     def read_cluster(self, file: str) -> bytes:
         """See `EvidenceSource`."""
-        say(f"reading {self._origin}: cluster/{file}")
+        say(f"reading cluster/{file} of {self._origin}")
         path = f"cluster/{file}"
         return self.read(path, f"{cluster_remedy(file)} and add it as {path}")
 

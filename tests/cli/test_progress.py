@@ -17,10 +17,15 @@ from pathlib import Path
 import pytest
 
 from calico_debug.activity import say
-from calico_debug.cli.environment import Environment
+from calico_debug.cli import progress
+from calico_debug.cli.environment import Environment, Question
+from calico_debug.cli.main import main
 from calico_debug.cli.progress import CLEARED, COLUMNS, SILENCE, Progress
 from calico_debug.evidence.bundle import Bundle
+from calico_debug.model.explanation import FlowExplanation
+from calico_debug.model.observation import Wanted
 from tests.agent.serving import serving
+from tests.cli.samples import SAMPLES
 from tests.recordings import recordings
 
 PROGRAM = Path(sys.executable).with_name("calico-debug")
@@ -83,10 +88,10 @@ def test_a_terminal_that_is_gone_ends_nothing() -> None:
         def write(self, _: str) -> int:
             raise OSError("input/output error")
 
-    progress = Progress(Gone(), lambda: None, lambda: 0.0)
-    progress.hear("reading a")
-    progress.show()
-    progress.remove()
+    line = Progress(Gone(), lambda: None, lambda: 0.0)
+    line.hear("reading a")
+    line.show()
+    line.remove()
 
 
 @pytest.mark.parametrize(("attended", "kind"), [(False, "xterm"), (True, "dumb")])
@@ -123,6 +128,51 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
     monkeypatch.setattr(Bundle, "read", wait)
     return gate
+
+
+class Screen(io.StringIO):
+    """A terminal that both streams go to; ``drawn`` is set when something is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.drawn.set()
+        return super().write(text)
+
+
+class Patient:
+    """Answers when a line is shown."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+
+    def trace(self, question: Question) -> FlowExplanation:
+        self.screen.drawn.clear()
+        say(f"reading about {question.source}")
+        assert self.screen.drawn.wait(SECONDS)
+        return SAMPLES["denied_end_of_tier"]
+
+    def witness(self, explanation: FlowExplanation, wanted: Wanted) -> FlowExplanation:  # noqa: ARG002
+        return explanation
+
+
+def test_answers_and_the_line_share_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SILENCE", 0.0)
+    monkeypatch.setattr(progress, "TURN", 0.01)
+    screen = Screen()
+    flows = b'{"from": "a\\u001b[31m", "to": "b"}\n{"from": "c", "to": "d"}\n'
+    environment = Environment(
+        io.BytesIO(flows), screen, screen, {"TERM": "xterm"}, attended=True, open_tracer=lambda *_: Patient(screen)
+    )
+    assert main(["trace", "--flows", "-"], environment) == 0
+    parts = screen.getvalue().split(CLEARED)
+    assert "reading about a\\x1b[31m ..." in parts
+    assert "reading about c ..." in parts
+    answers = [part for part in parts if part.startswith("{")]
+    assert [json.loads(answer)["verdict"] for answer in answers] == ["denied", "denied"]
+    assert all(part.endswith(" ...") for part in parts if part and part not in answers)
 
 
 QUESTION = ("--from", "client/client-5f8b", "--to", "svc/stars/backend", "-o", "json")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from calico_debug.agent.evidence import LiveSource
+from calico_debug.agent.packets.tally import OBSERVATION, TALLY
 from calico_debug.agent.packets.witness import PacketWitness
 from calico_debug.cli.environment import Question
 from calico_debug.cli.tracer import EvidenceTracer
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.kernel
 )
 def test_what_became_of_a_flow(lab: Lab, source: str, protocol: str, port: int, verdict: str) -> None:
     target = lab.topology.address("red/web1")
+    before = TALLY.totals()[OBSERVATION].matched
     with namespaces.entered(lab.namespace("node1")):
         live = LiveSource("node1")
         explanation = EvidenceTracer(live).trace(Question(lab.topology.address(source), f"{target}:{port}", protocol))
@@ -36,4 +38,5 @@ def test_what_became_of_a_flow(lab: Lab, source: str, protocol: str, port: int, 
     finally:
         witness.__exit__()
     assert (told.verdict, told.node) == (verdict, "node1")
+    assert TALLY.totals()[OBSERVATION].matched > before
     assert ("the pod behind" in told.detail) == (verdict == "allowed")
