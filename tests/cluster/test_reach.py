@@ -21,7 +21,7 @@ from calico_debug.agent.publication import CERTIFICATE, URL
 from calico_debug.cli.agent_client import AgentClient, Trust, file_token
 from calico_debug.errors import EvidenceError, MissingEvidence
 from tests.agent.exec_server import ExecServer, exec_server
-from tests.cluster.contents import definitions, grant_role, install, load, path_of
+from tests.cluster.contents import OBSERVER_ROLE, definitions, grant_role, install, load, path_of
 from tests.cluster.forwarder import Forwarder
 from tests.cluster.server import Server, make_certificate
 from tests.kernel.test_reach import ENDS, MODEL, WITNESSED, facts
@@ -34,7 +34,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.kernel]
 
 KUBECTL = "CALICO_DEBUG_KUBECTL"
 NODES = ("node1", "node2")
-OBSERVER = Path(__file__).parents[2] / "daemonset" / "overlays" / "trace" / "observer.yaml"
 BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 ALL = ("--watch", "0.2", "--observe", "0.5", "--probe")
 IN_POD = """
@@ -180,7 +179,7 @@ def _leases(api: Server) -> list[Any]:
 def observers(nodes: Nodes) -> Iterator[None]:
     """What the overlay "trace" has beside the base, from the moment on that both agents count it."""
     api = nodes.api
-    documents = list(yaml.safe_load_all(OBSERVER.read_text()))
+    documents = list(yaml.safe_load_all(OBSERVER_ROLE.read_text()))
     for document in documents:
         api.create(path_of(document), document)
     try:
@@ -199,7 +198,7 @@ def may_observe(nodes: Nodes, node: str) -> bool:
     client = AgentClient(notes[URL], trust=Trust(pem=notes[CERTIFICATE]), token=file_token(nodes.token))
     with namespaces.entered(nodes.lab.namespace(node)):
         try:
-            client.json("/active/v1/observations", {"node": "none", "kind": "rules", "flows": [{}], "milliseconds": 1})
+            client.json("/v1/observations", {"node": "none", "kind": "rules", "flows": [{}], "milliseconds": 1})
         except MissingEvidence:
             return True
         except EvidenceError:
@@ -225,7 +224,7 @@ def test_reading_is_no_right_to_observe(nodes: Nodes) -> None:
     assert (found["verdict"], found["decision"]["node"]) == ("denied", "node2")
     (refusal,) = [one["message"] for one in found["findings"] if one["code"] == "not-observed"]
     assert refusal.startswith("node2: ")
-    assert "/calico-debug/active/v1/observations" in refusal
+    assert "/calico-debug/v1/observations" in refusal
     assert found["witnesses"]["observed"]["node"] == "node1"
     assert (found["witnesses"]["counted"]["verdict"], found["witnesses"]["counted"]["node"]) == ("denied", "node2")
 
