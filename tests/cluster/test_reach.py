@@ -18,9 +18,11 @@ import pytest
 import yaml
 
 from calico_debug.agent.publication import CERTIFICATE, URL
+from calico_debug.agent.routing import OBSERVER
 from calico_debug.cli.agent_client import AgentClient, Trust, file_token
 from calico_debug.errors import EvidenceError, MissingEvidence
 from tests.agent.exec_server import ExecServer, exec_server
+from tests.agent.packets.conftest import need_observer
 from tests.cluster.contents import OBSERVER_ROLE, definitions, grant_role, install, load, path_of
 from tests.cluster.forwarder import Forwarder
 from tests.cluster.server import Server, make_certificate
@@ -166,7 +168,9 @@ def _agent(nodes: Nodes, node: str) -> Iterator[None]:
             nodes.folder / f"agent-{node}.yaml", token, cluster={"server": f"https://127.0.0.1:{forwarder.port}"}
         )
         address = f"{nodes.lab.topology.address(node, 4)}:9098"
-        with agent(nodes.lab, node, str(nodes.folder / f"{node}.sock"), "--listen", address, KUBECONFIG=config):
+        captures = ("--captures", str(nodes.folder / f"captures-{node}"))
+        socket = str(nodes.folder / f"{node}.sock")
+        with agent(nodes.lab, node, socket, "--listen", address, *captures, KUBECONFIG=config):
             yield
 
 
@@ -227,6 +231,36 @@ def test_reading_is_no_right_to_observe(nodes: Nodes) -> None:
     assert "/calico-debug/v1/observations" in refusal
     assert found["witnesses"]["observed"]["node"] == "node1"
     assert (found["witnesses"]["counted"]["verdict"], found["witnesses"]["counted"]["node"]) == ("denied", "node2")
+
+
+def test_reading_is_no_right_to_capture(nodes: Nodes) -> None:
+    refused = nodes.in_pod("node1", "capture", "list", "--node", "node2")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    (line,) = refused.stderr.splitlines()
+    assert "may not get /calico-debug/v1/captures: bind ClusterRole" in line
+    assert OBSERVER in line
+
+
+def test_a_capture_on_another_node_from_a_pod_and_from_a_laptop(nodes: Nodes, tmp_path: Path) -> None:
+    need_observer()
+    there = ("--node", "node2")
+    laptop = nodes.user("operator", EXEC, {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]})
+    with observers(nodes):
+        nodes.api.until(
+            "captures may be listed", lambda: nodes.in_pod("node1", "capture", "list", *there).returncode == 0
+        )
+        source, target = ENDS["allowed"]
+        asked = ("capture", "start", "--from", source, "--to", target, "-o", "json", *there)
+        begun = answer(nodes.in_pod("node1", *asked))
+        nodes.lab.send(nodes.lab.flow("red/cli1", "blue/web2", "tcp", 80))
+        stopped = answer(nodes.from_laptop(laptop, "capture", "stop", begun["id"], "-o", "json", *there))
+        assert (stopped["node"], stopped["state"], stopped["packets"] > 0) == ("node2", "ended", True)
+        path = tmp_path / "flow.pcapng"
+        got = nodes.from_laptop(laptop, "capture", "get", begun["id"], "-w", str(path), *there)
+        assert (got.returncode, got.stderr) == (0, "")
+        assert path.stat().st_size == sum(file["bytes"] for file in stopped["files"])
+        assert nodes.in_pod("node1", "capture", "delete", begun["id"], *there).returncode == 0
+        assert nodes.in_pod("node1", "capture", "list", *there).stdout == "no captures\n"
 
 
 @pytest.mark.parametrize("case", WITNESSED)
