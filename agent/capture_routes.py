@@ -9,7 +9,7 @@ from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
 from calico_debug.agent.captures.running import BOUNDS, KIND, CaptureLimits
-from calico_debug.agent.routing import BYTES, LINES, Answer, Request, Route
+from calico_debug.agent.routing import BYTES, LINES, OBSERVER, Answer, Request, Route
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.packet_document import (
     event_document,
@@ -188,11 +188,39 @@ def capture_routes(do: CaptureHandlers) -> tuple[Route, ...]:
             do.start,
             schema=CAPTURE,
             body=START,
+            role=OBSERVER,
         ),
-        Route("GET", "/v1/captures", "captures", "Captures, under way and ended", "each", do.listed, schema=CAPTURES),
-        Route("GET", one, "capture", "One capture", "what is known of it", do.one, schema=CAPTURE),
-        Route("GET", f"{one}/files/{{file}}", "captureFile", "A file of a capture", "pcapng", do.file, BYTES),
-        Route("DELETE", one, "stopCapture", "End a capture; its files stay", "the capture", do.stop, schema=CAPTURE),
+        Route(
+            "GET",
+            "/v1/captures",
+            "captures",
+            "Captures, under way and ended",
+            "each",
+            do.listed,
+            schema=CAPTURES,
+            role=OBSERVER,
+        ),
+        Route("GET", one, "capture", "One capture", "what is known of it", do.one, schema=CAPTURE, role=OBSERVER),
+        Route(
+            "GET",
+            f"{one}/files/{{file}}",
+            "captureFile",
+            "A file of a capture",
+            "pcapng",
+            do.file,
+            BYTES,
+            role=OBSERVER,
+        ),
+        Route(
+            "DELETE",
+            one,
+            "stopCapture",
+            "End a capture; its files stay",
+            "the capture",
+            do.stop,
+            schema=CAPTURE,
+            role=OBSERVER,
+        ),
         Route(
             "DELETE",
             f"{one}/files",
@@ -201,6 +229,7 @@ def capture_routes(do: CaptureHandlers) -> tuple[Route, ...]:
             "what was known of it",
             do.delete,
             schema=CAPTURE,
+            role=OBSERVER,
         ),
         Route(
             "GET",
@@ -214,6 +243,7 @@ def capture_routes(do: CaptureHandlers) -> tuple[Route, ...]:
             seconds=STREAM_SECONDS + SPARE,
             light=True,
             statuses=(404, 500),
+            role=OBSERVER,
         ),
     )
 

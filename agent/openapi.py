@@ -69,6 +69,7 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
+        **({"description": f"ClusterRole {route.role} has the right to it."} if route.role else {}),
         "responses": {
             "200": {
                 "description": route.answer,

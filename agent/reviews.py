@@ -15,6 +15,7 @@ from threading import BoundedSemaphore, Lock
 from typing import Any, Protocol
 
 from calico_debug.agent.apiserver import Refusal
+from calico_debug.agent.routing import OBSERVER, READER
 from calico_debug.errors import EvidenceError
 
 log = logging.getLogger("calico_debug.agent")
@@ -138,8 +139,8 @@ class Reviewer:
             raise DeniedError(
                 403,
                 "forbidden",
-                f"{caller.name} may not {verb} {asked[:200]}: bind ClusterRole calico-debug-client to it, or another "
-                "that has this nonResourceURL and verb",
+                f"{caller.name} may not {verb} {asked[:200]}: bind ClusterRole {READER} to it ({OBSERVER} for "
+                "what looks at packets), or another that has this nonResourceURL and verb",
             )
         return caller
 

@@ -275,7 +275,7 @@ def routes(work: Work) -> tuple[Route, ...]:
     node = "/v1/nodes/{node}"
     value = _object("value", value={"type": ["string", "null"]})
     found = (
-        Route("GET", "/healthz", "healthz", "Is the process alive", "ok", do.healthz, PLAIN, light=True),
+        Route("GET", "/healthz", "healthz", "Is the process alive", "ok", do.healthz, PLAIN, light=True, role=""),
         Route(
             "GET",
             "/readyz",
@@ -286,9 +286,18 @@ def routes(work: Work) -> tuple[Route, ...]:
             PLAIN,
             light=True,
             statuses=(503,),
+            role="",
         ),
         Route(
-            "GET", "/metrics", "metrics", "Metrics for Prometheus", "text format 0.0.4", do.metrics, TEXT, light=True
+            "GET",
+            "/metrics",
+            "metrics",
+            "Metrics for Prometheus",
+            "text format 0.0.4",
+            do.metrics,
+            TEXT,
+            light=True,
+            role="",
         ),
         Route(
             "GET",

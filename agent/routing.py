@@ -13,6 +13,9 @@ from typing import Any
 JSON, BYTES, TEXT = "application/json", "application/octet-stream", "text/plain; version=0.0.4; charset=utf-8"
 LINES = "application/jsonl"
 
+READER, OBSERVER = "calico-debug-client", "calico-debug-observer"
+"""The shipped ClusterRoles of callers: what an agent reads, and what looks at packets or sends them (daemonset/)."""
+
 WITH_SLASHES = frozenset({"file", "key"})
 """Parameters that may have slashes in them; they stand at the end of a path."""
 
@@ -89,6 +92,7 @@ class Route:
     ``schema`` is that of a JSON answer, ``body`` of the JSON that has to be sent, ``query`` of what may stand behind
     the path. ``seconds`` is how long the answer may take, if not as long as usual. A ``light`` route is answered even
     when as many others as are allowed are; of ``large`` ones, whose answers may fill the memory, one at a time.
+    ``role`` is the shipped role that allows it, "" where neither does: probes and Prometheus have their own rights.
     """
 
     method: str
@@ -105,6 +109,7 @@ class Route:
     large: bool = False
     statuses: tuple[int, ...] = field(default=())
     seconds: float | None = None
+    role: str = READER
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Paths of the agent that change something on its node for a while: observing a flow, and sending probes of it.
 
-They stand apart from those that read (``/active/v1``), so that a role can name the one without the other.
+They take another role than those that read.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from calico_debug.agent.observe import Observer
 from calico_debug.agent.packets.witness import PacketWitness
 from calico_debug.agent.probe import probe
-from calico_debug.agent.routing import Answer, Request, Route, object_schema
+from calico_debug.agent.routing import OBSERVER, Answer, Request, Route, object_schema
 from calico_debug.errors import CalicoDebugError, EvidenceError, MissingEvidence, UsageError
 from calico_debug.evidence.plain import from_plain, to_plain
-from calico_debug.evidence.wire import ACTIVE, OBSERVATION_SECONDS
+from calico_debug.evidence.wire import OBSERVATION_SECONDS
 from calico_debug.model.observation import FlowTuple, ProbeReport
 from calico_debug.model.packet_event import Ends
 from calico_debug.state.node import NodeState
@@ -175,7 +175,7 @@ def witness_routes(source: Callable[[Request], EvidenceSource]) -> tuple[Route, 
     return (
         Route(
             "POST",
-            f"{ACTIVE}/observations",
+            "/v1/observations",
             "observe",
             "Observe packets of a flow, for a while",
             "a line when it has begun, one a second, and one with what was seen",
@@ -183,10 +183,11 @@ def witness_routes(source: Callable[[Request], EvidenceSource]) -> tuple[Route, 
             LINES,
             body=OBSERVATION,
             seconds=ANSWER_SECONDS,
+            role=OBSERVER,
         ),
         Route(
             "POST",
-            f"{ACTIVE}/observations/{{id}}/finish",
+            "/v1/observations/{id}/finish",
             "finishObservation",
             "End an observation now",
             "that it will end",
@@ -194,15 +195,17 @@ def witness_routes(source: Callable[[Request], EvidenceSource]) -> tuple[Route, 
             schema=FINISHED,
             light=True,
             statuses=(404,),
+            role=OBSERVER,
         ),
         Route(
             "POST",
-            f"{ACTIVE}/probes",
+            "/v1/probes",
             "probe",
             "Send probe packets of a flow",
             "what was sent, and what answered",
             do.probe,
             schema={"type": "object"},
             body=PROBE,
+            role=OBSERVER,
         ),
     )

@@ -39,6 +39,11 @@ class AgentSource:
         """See `EvidenceSource`."""
         return self._agent.origin
 
+    @property
+    def client(self) -> AgentClient:
+        """The agent itself, for what is no evidence."""
+        return self._agent
+
     def nodes(self) -> Sequence[str]:
         """See `EvidenceSource`."""
         return _texts(self.json("/v1/nodes")["nodes"])

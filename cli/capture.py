@@ -29,8 +29,8 @@ MOST_SEEN = 1 << 40
 
 GROUP_HELP = """Write packets with what decides about them to pcapng files.
 
-    run captures until it is told to stop, and needs no agent. start hands the work to this node's agent, which captures
-    by itself into a ring of files; list, get, stop and delete are about what it has. Without a word for what to do, run
+    run captures until it is told to stop, and needs no agent. start hands the work to an agent, which captures by
+    itself into a ring of files; list, get, stop and delete are about what it has. Without a word for what to do, run
     is meant.
 
     \b

@@ -9,24 +9,23 @@ from urllib.parse import quote
 
 import click
 
-from calico_debug.cli.environment import Environment
+from calico_debug.cli.environment import Environment, Place
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.files import new_file
 from calico_debug.cli.observe import asked, flow_options
+from calico_debug.cli.place_of_agent import agent_options, open_agent
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import EvidenceError, UsageError
 
 if TYPE_CHECKING:
     from calico_debug.cli.agent_client import AgentClient
 
-SOCKET, VARIABLE = "/run/calico-debug/agent.sock", "CALICO_DEBUG_SOCKET"
-"""Where agents listen unless told otherwise, and what tells them: as in agent/settings.py, which help imports not."""
-OFF = "off"
+CAPTURES = "/v1/captures"
 PIECE = 1 << 20
 FORMS = ("text", "json")
 
-START_HELP = """Have this node's agent capture by itself, into a ring of files.
+START_HELP = """Have an agent, this node's or with --node that of another, capture by itself into a ring of files.
 
     It goes on without this command, until its time or its packets are used up, or `capture stop`. When the files are
     full the oldest makes room for the next.
@@ -35,7 +34,7 @@ START_HELP = """Have this node's agent capture by itself, into a ring of files.
     Examples:
       calico-debug capture start --pod client/client --seconds 3600 --bytes 268435456 --files 8
       calico-debug capture start --policy networkpolicy/client/platform.client-egress
-      calico-debug capture start --drops
+      calico-debug capture start --drops --node node2
     """
 
 GET_HELP = """Write what a capture has to one pcapng file, also while it runs.
@@ -45,14 +44,6 @@ GET_HELP = """Write what a capture has to one pcapng file, also while it runs.
       calico-debug capture get 20261121-173000-1f3a --write capture.pcapng
       kubectl exec POD -- calico-debug capture get 20261121-173000-1f3a --write - > capture.pcapng
     """
-
-
-def _agent(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--agent",
-        metavar="SOCKET_OR_URL",
-        help=f"The agent; when left out, {VARIABLE}, else {SOCKET}.",
-    )(command)
 
 
 def _output(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,7 +71,7 @@ def _limit(name: str, parameter: str, least: int, most: int, help_text: str) -> 
     "Of anything but one flow: capture so many events a second and CPU, and count the others; 1000 when left out.",
 )
 @click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
-@_agent
+@agent_options
 @_output
 @click.pass_obj
 def start(
@@ -94,27 +85,28 @@ def start(
     policy: str | None,
     drops: bool,
     namespace: str | None,
-    agent: str | None,
+    place: Place,
     output: str,
     **limits: int | None,
 ) -> int:
     """Begin a capture."""
     subject = asked(source, destination, protocol, via, pod, policy, drops)
     body = {**subject.document, **{name: value for name, value in limits.items() if value is not None}}
-    document = _source(environment, agent).json("/v1/captures", body | ({"namespace": namespace} if namespace else {}))
+    body |= {"namespace": namespace} if namespace else {}
+    document = open_agent(environment, place).json(CAPTURES, body)
     warn(environment.stderr, _texts(document.get("notes")))
     return _tell(environment, document, output)
 
 
 @click.command("list", short_help="Say which captures the agent has.")
-@_agent
+@agent_options
 @_output
 @click.pass_obj
-def list_captures(environment: Environment, /, agent: str | None, output: str) -> int:
+def list_captures(environment: Environment, /, place: Place, output: str) -> int:
     """Which captures there are, under way and ended, each with what was lost."""
     from calico_debug.cli.render.captures import listing
 
-    document = _source(environment, agent).json("/v1/captures")
+    document = open_agent(environment, place).json(CAPTURES)
     return _write(environment, document, output, lambda: listing(_documents(document.get("captures"))))
 
 
@@ -128,35 +120,34 @@ def list_captures(environment: Environment, /, agent: str | None, output: str) -
     required=True,
     help='The file to make, which must not be there yet, or "-" for the standard output.',
 )
-@_agent
+@agent_options
 @click.pass_obj
-def get(environment: Environment, /, capture: str, path: str, agent: str | None) -> int:
+def get(environment: Environment, /, capture: str, path: str, place: Place) -> int:
     """Fetch a capture's files."""
     from calico_debug.cli.render.captures import one
 
     if path == "-" and environment.terminal:
         raise UsageError("--write -: packets are nothing for a terminal: redirect the standard output")
-    source = _source(environment, agent)
-    place = f"/v1/captures/{quote(capture, safe='')}"
-    document = source.json(place)
+    source = open_agent(environment, place)
+    document = source.json(_one(capture))
     names = [str(file.get("name", "")) for file in _documents(document.get("files"))]
     if not names:
         raise EvidenceError(f"capture {capture} has no file: nothing was captured")
     if path == "-":
-        _fetch(source, place, names, environment.stdout.buffer)
+        _fetch(source, _one(capture), names, environment.stdout.buffer)
         return ExitCode.ANSWERED
     with new_file(path, "--write") as file:
-        _fetch(source, place, names, file)
+        _fetch(source, _one(capture), names, file)
         size = file.tell()
     environment.stdout.write(f"{safe(path)}: {size} bytes, {len(names)} of the capture's files\n")
     environment.stdout.write(one(document))
     return ExitCode.ANSWERED
 
 
-def _fetch(source: AgentClient, place: str, names: Iterable[str], to: BinaryIO) -> None:
+def _fetch(source: AgentClient, path: str, names: Iterable[str], to: BinaryIO) -> None:
     """Write files one behind the other. Raises `EvidenceError`."""
     for name in names:
-        with source.opened(f"{place}/files/{quote(name, safe='')}") as stream:
+        with source.opened(f"{path}/files/{quote(name, safe='')}") as stream:
             while piece := _piece(source, stream):
                 to.write(piece)
 
@@ -171,39 +162,32 @@ def _piece(source: AgentClient, stream: http.client.HTTPResponse) -> bytes:
 @click.command("stop", short_help="End a capture; its files stay.")
 @click.argument("capture", metavar="ID")
 @click.option("--delete", is_flag=True, help="Also remove the capture with its files.")
-@_agent
+@agent_options
 @_output
 @click.pass_obj
-def stop(environment: Environment, /, capture: str, delete: bool, agent: str | None, output: str) -> int:
+def stop(environment: Environment, /, capture: str, delete: bool, place: Place, output: str) -> int:
     """End a capture, and say what it has."""
-    place = f"/v1/captures/{quote(capture, safe='')}"
-    return _tell(
-        environment, _source(environment, agent).json(f"{place}/files" if delete else place, method="DELETE"), output
-    )
+    path = f"{_one(capture)}/files" if delete else _one(capture)
+    return _tell(environment, open_agent(environment, place).json(path, method="DELETE"), output)
 
 
 @click.command("delete", short_help="End a capture, and remove it with its files.")
 @click.argument("capture", metavar="ID")
-@_agent
+@agent_options
 @_output
 @click.pass_obj
-def delete_capture(environment: Environment, /, capture: str, agent: str | None, output: str) -> int:
+def delete_capture(environment: Environment, /, capture: str, place: Place, output: str) -> int:
     """Remove a capture."""
-    place = f"/v1/captures/{quote(capture, safe='')}/files"
-    return _tell(environment, _source(environment, agent).json(place, method="DELETE"), output)
+    path = f"{_one(capture)}/files"
+    return _tell(environment, open_agent(environment, place).json(path, method="DELETE"), output)
 
 
 COMMANDS: tuple[click.Command, ...] = (start, list_captures, get, stop, delete_capture)
 """To be added to the group ``capture``."""
 
 
-def _source(environment: Environment, place: str | None) -> AgentClient:
-    from calico_debug.cli.agent_client import AgentClient, find_token
-
-    usual = environment.variables.get(VARIABLE) or SOCKET
-    if place is None and usual == OFF:
-        raise UsageError(f"{VARIABLE} is off: name an agent with --agent")
-    return AgentClient(place or usual, token=find_token(None, environment.variables))
+def _one(capture: str) -> str:
+    return f"{CAPTURES}/{quote(capture, safe='')}"
 
 
 def _tell(environment: Environment, document: Mapping[str, Any], output: str) -> int:

@@ -32,6 +32,20 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def agent_identity_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options about the caller and an agent over TLS, beside the one that names the agent."""
+    for option in (
+        click.option(
+            "--agent-token-file",
+            metavar="FILE",
+            help="The token for an agent over TLS; when left out CALICO_DEBUG_AGENT_TOKEN, then an agent's own.",
+        ),
+        click.option("--agent-ca", metavar="FILE", help="The certificate of an agent over TLS, or who signed it; PEM."),
+    ):
+        command = option(command)
+    return command
+
+
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
     """The options as typed; None where the user was silent."""
@@ -146,12 +160,17 @@ def checked_place(
     return Place(bundle, namespace, node, kubeconfig, context)
 
 
+def check_agent(agent: str | None, agent_ca: str | None, agent_token_file: str | None) -> None:
+    """Raise `UsageError` for options about an agent that nothing names."""
+    for name, file in (("--agent-ca", agent_ca), ("--agent-token-file", agent_token_file)):
+        if file is not None and agent is None:
+            raise UsageError(f"{name} is about an agent: name it with --agent https://ADDR:PORT")
+
+
 def check(options: TraceOptions) -> None:
     """Raise `UsageError` for options that contradict each other, and for a question that lacks an end."""
     contradictions({name: getattr(options, attribute) for name, attribute in _ATTRIBUTES.items()})
-    for name, file in (("--agent-ca", options.agent_ca), ("--agent-token-file", options.agent_token_file)):
-        if file is not None and options.agent is None:
-            raise UsageError(f"{name} is about an agent: name it with --agent https://ADDR:PORT")
+    check_agent(options.agent, options.agent_ca, options.agent_token_file)
     for name, seconds in (("--watch", options.watch), ("--observe", options.observe)):
         if seconds is not None and not LEAST_SECONDS <= seconds <= MOST_SECONDS:  # also what is not a number
             raise UsageError(f"{name} {seconds:g}: give {LEAST_SECONDS:g} to {MOST_SECONDS:g} seconds")

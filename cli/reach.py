@@ -9,9 +9,9 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from calico_debug.activity import say
-from calico_debug.agent.peers import Peer, find_peers
+from calico_debug.agent.peers import Peer, agents_namespace, find_peers
 from calico_debug.agent.publication import PublishedAgent, published
-from calico_debug.cli.agent_client import AgentClient, BusyError, Token, Trust
+from calico_debug.cli.agent_client import AgentClient, BusyError, Token, Trust, find_token
 from calico_debug.cli.agent_source import AgentSource
 from calico_debug.cli.transports import PodConnection, TlsConnection
 from calico_debug.errors import EvidenceError, MissingEvidence
@@ -19,6 +19,7 @@ from calico_debug.explain.reach import node_not_read, version_finding
 
 if TYPE_CHECKING:
     from calico_debug.agent.cluster import ClusterReader, LiveCluster
+    from calico_debug.cli.environment import Place
     from calico_debug.evidence.source import EvidenceSource, NodeEvidence
     from calico_debug.model.explanation import Finding
 
@@ -131,6 +132,14 @@ class PublishedAgents:
     @cached_property
     def _published(self) -> Mapping[str, PublishedAgent]:
         return published(self._cluster.server, self._namespace)
+
+
+def find_agents(place: Place, cluster: LiveCluster, variables: Mapping[str, str]) -> Agents:
+    """The agents of a cluster: as published in a pod, else through the API server. Raises `UsageError`."""
+    namespace = agents_namespace(place.agents, variables)
+    if cluster.of_pod:
+        return PublishedAgents(cluster, namespace, find_token(place.agent_token_file, variables))
+    return PodAgents(cluster, namespace)
 
 
 class Reach:

@@ -8,9 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from calico_debug.agent.peers import agents_namespace
-from calico_debug.cli.agent_client import find_token
-from calico_debug.cli.reach import MOST_NODES, Agents, PodAgents, PublishedAgents, Reach
+from calico_debug.cli.reach import MOST_NODES, Reach, find_agents
 from calico_debug.cli.remote_instruments import RemoteInstruments
 from calico_debug.cli.tracer import EvidenceTracer
 from calico_debug.errors import EvidenceError
@@ -151,10 +149,7 @@ def open_reaching(place: Place, platform: str, cluster: LiveCluster) -> Reaching
 
     Raises `CalicoDebugError`.
     """
-    namespace = agents_namespace(place.agents, os.environ)
-    agents: Agents = PodAgents(cluster, namespace)
-    if cluster.of_pod:
-        agents = PublishedAgents(cluster, namespace, find_token(place.agent_token_file, os.environ))
+    agents = find_agents(place, cluster, os.environ)
     reach = Reach(_this_node(place, platform, cluster), cluster, agents)
     return ReachingTracer(reach, place.namespace or cluster.namespace or None, certain=place.node is not None)
 

@@ -1,4 +1,4 @@
-"""The second and third witness on another node, through its agent (docs/agent.md, paths under ``/active/v1``)."""
+"""The second and third witness on another node, through its agent (docs/agent.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from calico_debug.errors import CalicoDebugError, EvidenceError
 from calico_debug.evidence.plain import from_plain, to_plain
-from calico_debug.evidence.wire import ACTIVE, OBSERVATION_SECONDS
+from calico_debug.evidence.wire import OBSERVATION_SECONDS
 from calico_debug.model.explanation import Witness
 from calico_debug.model.observation import Observation, ProbeReport
 
@@ -48,7 +48,7 @@ class RemoteInstruments:
         """See `Instruments`."""
         body = {"node": self._node, "flow": to_plain(flow), "interface": interface}
         try:
-            return from_plain(ProbeReport, self._connect().json(f"{ACTIVE}/probes", body))
+            return from_plain(ProbeReport, self._connect().json("/v1/probes", body))
         except CalicoDebugError as error:
             return replace(ProbeReport(0, words, flow), error=str(error))
 
@@ -70,7 +70,7 @@ class RemoteObservation:
         self._other = connect()
         milliseconds = max(1, round(min(seconds, OBSERVATION_SECONDS) * 1000))
         body = {"node": node, "kind": kind, "flows": to_plain(tuple(flows)), "milliseconds": milliseconds}
-        self._stream = self._agent.opened(f"{ACTIVE}/observations", body)
+        self._stream = self._agent.opened("/v1/observations", body)
         number = self._line().get("id")
         if not isinstance(number, str) or not number.isalnum():
             raise self._broken("its beginning is not understood")
@@ -81,7 +81,7 @@ class RemoteObservation:
         time.sleep(seconds)
         # An observation that has ended by itself cannot be ended: what it saw is told all the same.
         with suppress(EvidenceError):
-            self._other.json(f"{ACTIVE}/observations/{self._number}/finish", {})
+            self._other.json(f"/v1/observations/{self._number}/finish", {})
         for _ in range(MOST_LINES):
             line = self._line()
             if "observation" in line:

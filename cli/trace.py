@@ -8,7 +8,15 @@ from calico_debug.activity import say
 from calico_debug.cli.completion import complete_end, complete_node
 from calico_debug.cli.environment import Environment, Place, Question
 from calico_debug.cli.exit_codes import OF_VERDICT, ExitCode
-from calico_debug.cli.options import COLOURS, FORMATS, WANTED, TraceOptions, check, cluster_options
+from calico_debug.cli.options import (
+    COLOURS,
+    FORMATS,
+    WANTED,
+    TraceOptions,
+    agent_identity_options,
+    check,
+    cluster_options,
+)
 from calico_debug.cli.render import renderer
 from calico_debug.cli.render.terminal import Style
 from calico_debug.model.observation import Wanted
@@ -67,12 +75,7 @@ HELP = """Explain what happens to one flow, or to many.
 @click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
 @cluster_options
 @click.option("--agent", metavar="SOCKET_OR_URL", help="Read a node through its agent (calico-debug agent).")
-@click.option("--agent-ca", metavar="FILE", help="The certificate of an agent over TLS, or who signed it; PEM.")
-@click.option(
-    "--agent-token-file",
-    metavar="FILE",
-    help="The token for an agent over TLS; when left out CALICO_DEBUG_AGENT_TOKEN, then an agent's own.",
-)
+@agent_identity_options
 @click.option(
     "--agents",
     metavar="NS",

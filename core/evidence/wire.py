@@ -18,8 +18,6 @@ LENGTH = struct.Struct("<I")
 BATCH = struct.Struct("<IIII")
 """Of one batch: entries, possible CPUs (1 where values are not per CPU), bytes of keys, bytes of values."""
 
-ACTIVE = "/active/v1"
-"""What the paths of an agent begin with that change something on its node."""
 OBSERVATION_SECONDS = 60
 """Longest observation that an agent makes for others: it gives an exchange 90 s."""
 

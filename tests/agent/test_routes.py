@@ -111,6 +111,9 @@ def test_the_description_has_every_route_and_answers_keep_it(agent: Agent, recor
     assert len(set(names)) == len(names)
     (scheme,) = document["components"]["securitySchemes"]
     assert document["security"] == [{scheme: []}, {}]
+    for route in table:
+        told = document["paths"][route.path][route.method.lower()].get("description", "")
+        assert (route.role in told.split()) == bool(route.role)
     for item in document["paths"].values():
         assert all({"401", "403", "503"} <= operation["responses"].keys() for operation in item.values())
     questions: dict[str, tuple[str, Any]] = {
@@ -125,8 +128,8 @@ def test_the_description_has_every_route_and_answers_keep_it(agent: Agent, recor
     live = {"/v1/nodes/{node}/sysctl/{key}", "/v1/nodes/{node}/maps/{map}/lookup"}
     live |= {"/v1/captures", "/v1/captures/{capture}", "/v1/captures/{capture}/files"}
     described = {route.path for route in table if route.schema is not None}
-    active = {"/active/v1/observations/{id}/finish", "/active/v1/probes"}
-    assert described == questions.keys() | live | active
+    observing = {"/v1/observations/{id}/finish", "/v1/probes"}
+    assert described == questions.keys() | live | observing
     for path, (asked, body) in questions.items():
         operation = document["paths"][path]["post" if body else "get"]
         schema = operation["responses"]["200"]["content"]["application/json"]["schema"]

@@ -112,7 +112,7 @@ def test_it_ends_when_its_client_goes(agent: Agent, node: SmallNode) -> None:
 
 
 def test_it_ends_by_itself(agent: Agent, node: SmallNode) -> None:
-    *_, last = agent.ask("/active/v1/observations", body(milliseconds=100))[2].splitlines()
+    *_, last = agent.ask("/v1/observations", body(milliseconds=100))[2].splitlines()
     assert "observation" in json.loads(last)
     until_gone(node)
 
@@ -142,7 +142,7 @@ def test_there_are_never_many(agent: Agent, node: SmallNode) -> None:
     ],
 )
 def test_nobody_probes_with_an_address_of_others(agent: Agent, flow: FlowTuple, interface: str) -> None:
-    status, _, content = agent.ask("/active/v1/probes", {"node": NAME, "flow": to_plain(flow), "interface": interface})
+    status, _, content = agent.ask("/v1/probes", {"node": NAME, "flow": to_plain(flow), "interface": interface})
     assert (status, json.loads(content)["reason"]) == (400, "usage"), content
     with instruments(agent) as tools:
         assert "probes leave from where their address is" in tools.probe(flow, interface, "here").error
@@ -167,7 +167,7 @@ def test_nobody_probes_with_an_address_of_others(agent: Agent, flow: FlowTuple, 
     ],
 )
 def test_what_cannot_be_observed(agent: Agent, node: SmallNode, changes: dict[str, Any]) -> None:
-    status, _, content = agent.ask("/active/v1/observations", body(**changes))
+    status, _, content = agent.ask("/v1/observations", body(**changes))
     assert (status, json.loads(content)["reason"]) == (400, "usage"), content
     assert TABLE not in tables(node)
 
@@ -175,8 +175,8 @@ def test_what_cannot_be_observed(agent: Agent, node: SmallNode, changes: dict[st
 def test_other_nodes_and_observations_are_missing(agent: Agent) -> None:
     client = AgentClient(agent.path)
     with pytest.raises(MissingEvidence, match="there is no such observation"):
-        client.json("/active/v1/observations/x/finish", {})
+        client.json("/v1/observations/x/finish", {})
     with pytest.raises(MissingEvidence):
-        client.json("/active/v1/observations", body(node="n2"))
+        client.json("/v1/observations", body(node="n2"))
     with pytest.raises(UsageError):
-        client.json("/active/v1/probes", {"node": NAME})
+        client.json("/v1/probes", {"node": NAME})

@@ -10,8 +10,10 @@ import pytest
 
 from calico_debug.agent import settings
 from calico_debug.agent.captures.running import BOUNDS, CaptureLimits
-from calico_debug.cli.captures import COMMANDS, OFF, SOCKET, VARIABLE
+from calico_debug.cli.captures import COMMANDS
+from calico_debug.cli.environment import OFF
 from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.place_of_agent import SOCKET, VARIABLE
 from calico_debug.model.subject import Subject
 from tests.agent.captures.made import Made, serving_captures
 from tests.cli.worlds import Ran, run

@@ -45,9 +45,9 @@ def agent(folder: Path, lines: Iterable[Any]) -> AbstractContextManager[Agent]:
     return serving(
         folder,
         table=lambda: [
-            route("/active/v1/observations", lambda _: Answer(iter(said))),
-            route("/active/v1/observations/{id}/finish", lambda _: Answer([b'{"finished": true}'])),
-            route("/active/v1/probes", lambda _: Answer([b"".join(said)])),
+            route("/v1/observations", lambda _: Answer(iter(said))),
+            route("/v1/observations/{id}/finish", lambda _: Answer([b'{"finished": true}'])),
+            route("/v1/probes", lambda _: Answer([b"".join(said)])),
         ],
     )
 

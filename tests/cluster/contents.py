@@ -17,6 +17,7 @@ Object = dict[str, Any]
 
 RESOURCES = Path(__file__).with_name("resources.yaml")
 ROLE = Path(__file__).parents[2] / "daemonset" / "base" / "rbac.yaml"
+OBSERVER_ROLE = ROLE.parents[1] / "overlays" / "trace" / "observer.yaml"
 
 OWN = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "ownerReferences", "selfLink")
 """Metadata that the server writes itself, or that points to objects of another cluster."""

@@ -20,11 +20,12 @@ from calico_debug.agent.cluster import LiveCluster
 from calico_debug.agent.kubeconfig import find_access
 from calico_debug.agent.publication import Owner, PublishedAgent, publish, published
 from calico_debug.agent.reviews import AUDIENCE, Reviewer
+from calico_debug.agent.routing import OBSERVER, READER
 from calico_debug.agent.token_request import request_token
 from calico_debug.cli.agent_client import AgentClient, Trust
 from calico_debug.errors import CalicoDebugError, EvidenceError, MissingEvidence, UsageError
 from tests.agent.serving import serving, work_over
-from tests.cluster.contents import ROLE, path_of
+from tests.cluster.contents import OBSERVER_ROLE, ROLE, path_of
 from tests.cluster.server import ADMIN
 from tests.evidence.memory import MemoryNode, MemorySource
 
@@ -100,6 +101,22 @@ def test_with_the_role_and_without(server: Server, account: str, tmp_path: Path)
         with pytest.raises(EvidenceError, match="stranger may not get /calico-debug/v1/nodes: bind ClusterRole"):
             agent.ask(stranger)
         assert agent.ask(token(server, "calico-debug", namespace="calico-debug")) == {"nodes": ["n1"]}
+
+
+@pytest.mark.parametrize("path", ["captures", "captures/x", "captures/x/files/y", "drops"])
+def test_reading_is_no_right_to_packets(server: Server, account: str, tmp_path: Path, path: str) -> None:
+    friend, observer = token(server, "friend"), token(server, "observer")
+    grant(server, "friend", READER)
+    (role,) = (one for one in yaml.safe_load_all(OBSERVER_ROLE.read_text()) if one["kind"] == "ClusterRole")
+    server.create(path_of(role), role)
+    grant(server, "observer", OBSERVER)
+    with door(tmp_path, account) as agent:
+        with pytest.raises(EvidenceError, match=f"friend may not get .*{path}: bind .*{OBSERVER}"):
+            agent.ask(friend, f"/v1/{path}")
+        with pytest.raises(EvidenceError, match=r"keeps no captures|watches no packets"):
+            agent.ask(observer, f"/v1/{path}")
+        with pytest.raises(EvidenceError, match="observer may not get"):
+            agent.ask(observer)
 
 
 def test_a_token_by_token_request(server: Server, account: str, tmp_path: Path) -> None:
@@ -224,9 +241,12 @@ def work(server: Server, kubeconfig: str, folder: Path) -> None:
     published(api(kubeconfig))
     with door(folder, kubeconfig) as agent:
         mine = token(server, "calico-debug", namespace="calico-debug")
-        for body in (None, {}):
+        for path in ("openapi.json", "nodes", "nodes/n1", "cluster", "cluster/none", "counters"):
+            with suppress(MissingEvidence):  # there is no such list, but the question was let in
+                agent.ask(mine, f"/v1/{path}")
+        for path in ("trace", "nodes/n1/connection"):
             with suppress(UsageError):  # an empty question is none, but was let in
-                agent.ask(mine, "/v1/trace" if body is not None else "/v1/nodes", body)
+                agent.ask(mine, f"/v1/{path}", {})
     live = LiveCluster(access)
     for file in live.files():
         live.read(file)

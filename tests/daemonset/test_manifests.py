@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from calico_debug.agent.commands import PACKAGES
 from calico_debug.agent.places import BPFFS, RUN_DIRECTORIES
 from calico_debug.agent.publication import NAME
 from calico_debug.agent.reviews import AUDIENCE, PREFIX
+from calico_debug.agent.routes import routes
+from calico_debug.agent.routing import OBSERVER, READER, Route
 from calico_debug.agent.run import METRICS_PATHS
 from calico_debug.agent.settings import DEFAULT_CAPTURES, DEFAULT_METRICS, DEFAULT_SOCKET, VARIABLES, settings
 from calico_debug.cli.agent import agent
 from calico_debug.cli.agent_client import TOKEN_FILE
+from tests.agent.serving import work_over
+from tests.evidence.memory import MemorySource
 
 ROOT = Path(__file__).parents[2]
 DAEMONSET = ROOT / "daemonset"
@@ -174,17 +179,42 @@ def test_rights_are_few(overlay: str) -> None:
     for binding in bindings:
         (subject,) = binding["subjects"]
         assert (subject["name"], subject["namespace"]) == (account["name"], account["namespace"])
-    agents, clients, places = (
-        roles[key]["rules"] for key in (("ClusterRole", NAME), ("ClusterRole", f"{NAME}-client"), ("Role", NAME))
-    )
+    agents, places = (roles[key]["rules"] for key in (("ClusterRole", NAME), ("Role", NAME)))
     asked = {resource for rule in agents if "create" in rule["verbs"] for resource in rule["resources"]}
     assert asked == {"tokenreviews", "subjectaccessreviews"}
     assert {verb for rule in agents for verb in rule["verbs"]} == {"list", "get", "create"}
-    assert clients == [{"nonResourceURLs": [f"{PREFIX}/v1/*"], "verbs": ["get", "post"]}]
+    assert (("ClusterRole", OBSERVER) in roles) == (overlay == "trace")
     assert places == [
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list", "create", "patch"]}
     ]
     assert pod["hostNetwork"] is True
+
+
+def covers(verb: str, url: str, route: Route) -> bool:
+    """Whether a right allows a path of the agent; a * at the end of its URL is any rest."""
+    asked = PREFIX + route.path
+    return verb == route.method.lower() and (asked.startswith(url[:-1]) if url.endswith("*") else asked == url)
+
+
+def test_each_path_is_in_one_role_and_each_role_has_nothing_to_spare() -> None:
+    found = {one["metadata"]["name"]: one for one in built(DAEMONSET / "overlays" / "trace") if one.get("rules")}
+    table = routes(work_over(MemorySource({})))
+    allowed: dict[str, set[str]] = {route.name: set() for route in table}
+    for name in (READER, OBSERVER):
+        for rule in found[name]["rules"]:
+            for verb, url in product(rule["verbs"], rule["nonResourceURLs"]):
+                names = [route.name for route in table if covers(verb, url, route)]
+                assert names, f"{name}: {verb} {url} allows nothing"
+                for one in names:
+                    allowed[one].add(name)
+    assert allowed == {route.name: {route.role} if route.role else set() for route in table}
+    assert {route.path for route in table if not route.role} == METRICS_PATHS
+
+
+def test_what_looks_at_packets_is_for_observers() -> None:
+    table = routes(work_over(MemorySource({})))
+    observing = {route.path.split("/")[2] for route in table if route.role == OBSERVER}
+    assert observing == {"captures", "drops", "observations", "probes"}
 
 
 def test_every_node_has_one_and_few_are_replaced_at_once(overlay: str) -> None:

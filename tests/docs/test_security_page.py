@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 
 from calico_debug.agent import reviews
 from calico_debug.agent.publication import CERTIFICATE
+from calico_debug.agent.routing import OBSERVER, READER
 from calico_debug.agent.run import METRICS_PATHS, PROBES
-from tests.cluster.contents import ROLE
+from tests.cluster.contents import OBSERVER_ROLE, ROLE
 from tests.docs.markdown import DOCS, code, section, tables
 
 TEXT = " ".join((DOCS / "security.md").read_text(encoding="utf-8").split())
 
 
 def shipped(kind: str, name: str) -> Any:
-    documents = yaml.safe_load_all(ROLE.read_text())
+    documents = [*yaml.safe_load_all(ROLE.read_text()), *yaml.safe_load_all(OBSERVER_ROLE.read_text())]
     return next(one for one in documents if (one["kind"], one["metadata"]["name"]) == (kind, name))
 
 
@@ -28,9 +30,10 @@ def test_listeners() -> None:
         assert f"`{path}`" in section("security.md", "Who may ask what").partition("--metrics-auth")[2]
 
 
-def test_the_role_for_callers() -> None:
-    written = yaml.safe_load(section("security.md", "Tokens").split("```yaml\n")[1].split("```")[0])
-    role = shipped("ClusterRole", "calico-debug-client")
+@pytest.mark.parametrize(("number", "name"), [(1, READER), (2, OBSERVER)])
+def test_the_roles_for_callers(number: int, name: str) -> None:
+    written = yaml.safe_load(section("security.md", "Tokens").split("```yaml\n")[number].split("```")[0])
+    role = shipped("ClusterRole", name)
     assert (written["kind"], written["metadata"]["name"]) == (role["kind"], role["metadata"]["name"])
     assert written["rules"] == role["rules"]
 

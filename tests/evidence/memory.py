@@ -57,6 +57,8 @@ class MemorySource:
         return tuple(self._nodes)
 
     def node(self, name: str) -> MemoryNode:
+        if name not in self._nodes:
+            raise MissingEvidence(f"node {name} is not in memory: run there")
         return self._nodes[name]
 
     def cluster_files(self) -> Sequence[str]:

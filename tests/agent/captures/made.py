@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from calico_debug.agent.captures.manager import Captures
 from calico_debug.capture.teller import Teller
 from calico_debug.errors import UsageError
 from calico_debug.model.packet_event import Losses
 from tests.agent.serving import Agent, serving, work_over
-from tests.evidence.memory import MemorySource
+from tests.evidence.memory import MemoryNode, MemorySource
 from tests.explain.test_packet_story import DENIED, PLACES
 
 if TYPE_CHECKING:
@@ -100,10 +100,11 @@ class Made:
 
 
 @contextmanager
-def serving_captures(folder: Path, made: Made | None) -> Iterator[Agent]:
-    """An agent in this process."""
-    work = replace(work_over(MemorySource({})), captures=made.captures if made is not None else None)
-    with serving(folder, work=work) as agent:
+def serving_captures(folder: Path, made: Made | None, **listener: Any) -> Iterator[Agent]:
+    """An agent in this process, of node n1; ``listener`` as of `serving`."""
+    source = MemorySource({}, {"n1": MemoryNode({})})
+    work = replace(work_over(source), captures=made.captures if made is not None else None)
+    with serving(folder, work=work, **listener) as agent:
         yield agent
     if made is not None:
         made.captures.close()
