@@ -22,6 +22,8 @@ V4 = "v4.channel.k8s.io"
 STDIN, STDOUT, STDERR, STATUS = range(4)
 PIECE = 1 << 15
 SECONDS = 10.0
+CLOSE_SECONDS = 0.2
+"""For clients that went without a word."""
 
 Command = Callable[[str, Sequence[str]], Sequence[str]]
 """From a pod's name and the words that are to run there to what is run in its stead."""
@@ -59,7 +61,8 @@ def exec_server(
             return _answer(HTTPStatus.OK, made.lists[path]) if path in made.lists else _failure(HTTPStatus.NOT_FOUND)
         return _failure(HTTPStatus.FORBIDDEN) if _pod(path) in made.forbidden else None
 
-    with serve(handle, "127.0.0.1", 0, ssl=tls, subprotocols=[V4], process_request=decide, compression=None) as server:
+    options: dict[str, Any] = {"ssl": tls, "subprotocols": [V4], "compression": None, "close_timeout": CLOSE_SECONDS}
+    with serve(handle, "127.0.0.1", 0, process_request=decide, **options) as server:
         made.port = server.socket.getsockname()[1]
         made.url = f"{'https' if tls else 'http'}://127.0.0.1:{made.port}"
         thread = threading.Thread(target=server.serve_forever)

@@ -109,7 +109,10 @@ def test_who_is_refused_is_told_what_to_do(tmp_path: Path) -> None:
             AgentClient(place, trust=trust).json("/v1/nodes")
 
 
-def test_what_does_not_speak_tls(tmp_path: Path) -> None:
+def test_what_does_not_speak_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "calico_debug.agent.server.REQUEST_SECONDS", 0.2
+    )  # it takes the handshake for the beginning of a request
     source = MemorySource({}, {"n1": MemoryNode({})})
     with serving(tmp_path, source) as plain, pytest.raises(EvidenceError, match="does not speak TLS"):
         nodes(f"https://127.0.0.1:{plain.port}", Trust(pem=OWN.pem()))

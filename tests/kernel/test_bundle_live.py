@@ -83,6 +83,7 @@ def lab() -> Iterator[Lab]:
         yield built
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, suppress_health_check=UNHURRIED, phases=[Phase.generate])
 @given(case=cases(small_cluster(), flows=4))
 def test_generated_clusters(lab: Lab, tmp_path_factory: pytest.TempPathFactory, case: Case) -> None:
@@ -103,6 +104,7 @@ def test_generated_clusters(lab: Lab, tmp_path_factory: pytest.TempPathFactory, 
             assert recorded == told
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=UNHURRIED, phases=[Phase.generate])
 @given(case=cases(small_cluster(), flows=4))
 def test_generated_clusters_redacted(lab: Lab, tmp_path_factory: pytest.TempPathFactory, case: Case) -> None:

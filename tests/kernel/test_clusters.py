@@ -142,6 +142,7 @@ UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.funct
 
 
 @pytest.mark.kernel
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None, suppress_health_check=UNHURRIED, print_blob=True)
 @given(case=cases(small_cluster(), flows=FLOWS))
 def test_generated_clusters(lab: Lab, directory: Path, case: Case) -> None:

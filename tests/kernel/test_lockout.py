@@ -142,6 +142,7 @@ def check(lab: Lab, directory: Path, model: Model) -> set[str]:
     return met
 
 
+@pytest.mark.slow
 @settings(
     max_examples=20,
     deadline=None,

@@ -76,6 +76,7 @@ def facts(document: Any) -> Any:
     return [facts(one) for one in document] if isinstance(document, list) else document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "case"),
     [
@@ -105,6 +106,7 @@ WITNESSED = {
 """What each flow meets: the verdict, where it is decided, and what packets show."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "case"),
     [*(("outside", case) for case in WITNESSED), ("node1", "denied by ingress"), ("node2", "denied by ingress")],

@@ -142,6 +142,7 @@ def test_a_set_that_is_empty_matches_nothing_now(lab: Lab, directory: Path) -> N
     assert (members.standing, members.proof and members.proof.holds) == (UNREACHABLE, AS_SETS_ARE)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=UNHURRIED, print_blob=True)
 @given(case=cases(small_cluster(), flows=10))
 def test_what_is_unreachable_is_never_met(lab: Lab, directory: Path, case: Case) -> None:

@@ -35,6 +35,7 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.mark.kernel
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=UNHURRIED, print_blob=True)
 @given(model=models(CLUSTER))
 def test_the_kernel_takes_every_model(lab: Lab, model: Model) -> None:
