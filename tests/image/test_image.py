@@ -22,7 +22,7 @@ from tests.lab.lab import Lab
 pytestmark = [pytest.mark.image, pytest.mark.kernel]
 
 MIB = 1 << 20
-LARGEST = 400 * MIB
+LARGEST = 600 * MIB
 DATA = ROOT / "tests/data"
 RECORDED = ("--from", "client/client-5f8b", "--to", "svc/stars/backend")
 
