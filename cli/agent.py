@@ -6,6 +6,7 @@ import click
 
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.options import node_option
 from calico_debug.errors import EvidenceError
 
 HELP = """Serve this node's evidence, traces and metrics over HTTP, until SIGTERM.
@@ -50,7 +51,7 @@ HELP = """Serve this node's evidence, traces and metrics over HTTP, until SIGTER
     metavar="DIR",
     help='The directory that captures are kept in, or "off"; /var/lib/calico-debug/captures when left out.',
 )
-@click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@node_option
 @click.pass_obj
 def agent(environment: Environment, /, node: str | None, **typed: str | bool | None) -> int:
     """Run the agent."""

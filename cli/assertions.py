@@ -10,7 +10,7 @@ from calico_debug.activity import counted
 from calico_debug.cli.environment import Environment, Question, Tracer
 from calico_debug.cli.errors import describe
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import checked_place, cluster_options
+from calico_debug.cli.options import bundle_option, checked_place, cluster_options, node_option
 from calico_debug.errors import EvidenceError
 from calico_debug.model.assertion import Expectation, Outcome
 
@@ -42,10 +42,8 @@ EXIT_CODES = {
 
 @click.command("assert", short_help="Check that flows are allowed or denied as a file says.", help=HELP)
 @click.argument("file")
-@click.option(
-    "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
-)
-@click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@bundle_option
+@node_option
 @cluster_options
 @click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer.")

@@ -14,7 +14,7 @@ from calico_debug.cli.environment import Environment, Place, WatchQuestion
 from calico_debug.cli.errors import PROGRAM, one_line, warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.files import new_file
-from calico_debug.cli.observe import MOST_PACKETS, MOST_SECONDS, asked, flow_options, interruptible, place_options
+from calico_debug.cli.observe import MOST_PACKETS, MOST_SECONDS, interruptible, place_options, subject_options
 from calico_debug.cli.render.terminal import PLAIN, safe
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def capture() -> None:
 
 
 @click.command("run", short_help="Write packets to a pcapng file, now and here.", help=HELP)
-@flow_options
+@subject_options
 @click.option("-w", "--write", "path", metavar="FILE", required=True, help="The file to make; there must be none yet.")
 @click.option(
     "--seconds",
@@ -105,13 +105,7 @@ def capture() -> None:
 def run(
     environment: Environment,
     /,
-    source: str | None,
-    destination: str | None,
-    protocol: str | None,
-    via: str | None,
-    pod: str | None,
-    policy: str | None,
-    drops: bool,
+    subject: Subject,
     path: str,
     seconds: float,
     packets: int,
@@ -121,7 +115,6 @@ def run(
     **place: str | None,
 ) -> int:
     """Capture in this process."""
-    subject = asked(source, destination, protocol, via, pod, policy, drops)
     question = WatchQuestion(subject, seconds, packets, MOST_SEEN, rate, snap)
     watch = environment.open_watch(Place(None, **place), environment.platform, question)
     with ExitStack() as stack:

@@ -13,13 +13,14 @@ from calico_debug.cli.environment import Environment, Place
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.files import new_file
-from calico_debug.cli.observe import asked, flow_options
+from calico_debug.cli.observe import subject_options
 from calico_debug.cli.place_of_agent import agent_options, open_agent
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import EvidenceError, UsageError
 
 if TYPE_CHECKING:
     from calico_debug.cli.agent_client import AgentClient
+    from calico_debug.model.subject import Subject
 
 CAPTURES = "/v1/captures"
 PIECE = 1 << 20
@@ -57,7 +58,7 @@ def _limit(name: str, parameter: str, least: int, most: int, help_text: str) -> 
 
 
 @click.command("start", short_help="Have the agent capture by itself.", help=START_HELP)
-@flow_options
+@subject_options
 @_limit("--seconds", "seconds", 1, 86_400, "Capture for so long at most; 600 when left out, 86400 at most.")
 @_limit("--packets", "packets", 1, 10_000_000, "End after so many packets; 100000 when left out.")
 @_limit("--bytes", "bytes", 65_536, 1 << 30, "Keep so many bytes in all files; 64 MiB when left out, 1 GiB at most.")
@@ -77,20 +78,13 @@ def _limit(name: str, parameter: str, least: int, most: int, help_text: str) -> 
 def start(
     environment: Environment,
     /,
-    source: str | None,
-    destination: str | None,
-    protocol: str | None,
-    via: str | None,
-    pod: str | None,
-    policy: str | None,
-    drops: bool,
+    subject: Subject,
     namespace: str | None,
     place: Place,
     output: str,
     **limits: int | None,
 ) -> int:
     """Begin a capture."""
-    subject = asked(source, destination, protocol, via, pod, policy, drops)
     body = {**subject.document, **{name: value for name, value in limits.items() if value is not None}}
     body |= {"namespace": namespace} if namespace else {}
     document = open_agent(environment, place).json(CAPTURES, body)

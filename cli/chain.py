@@ -9,7 +9,7 @@ import click
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import checked_place, cluster_options
+from calico_debug.cli.options import bundle_option, checked_place, cluster_options, node_option
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import EvidenceError, UsageError
 
@@ -30,10 +30,8 @@ HELP = """Say which policy a chain is, and which chains a policy has.
 
 @click.command(short_help="Say which policy a chain is, and the other way round.", help=HELP)
 @click.argument("name")
-@click.option(
-    "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
-)
-@click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@bundle_option
+@node_option
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(("text", "json")), default="text", help="The form of the answer.")
 @click.pass_obj

@@ -10,7 +10,7 @@ import click
 from calico_debug.cli.assertions import read_file
 from calico_debug.cli.environment import Environment, Place
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import checked_place, cluster_options
+from calico_debug.cli.options import checked_place, cluster_options, node_option
 from calico_debug.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ EXIT_CODES: Final = {
     metavar="FILE",
     help='Compare these flows: a file of assertions, or one JSON object a line; "-" for the standard input.',
 )
-@click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@node_option
 @cluster_options
 @click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer.")

@@ -12,7 +12,7 @@ import click
 from calico_debug.cli.environment import Environment, Place
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import cluster_options, contradictions
+from calico_debug.cli.options import bundle_option, cluster_options, contradictions
 from calico_debug.cli.render.listing import FORMATS, json_list, table, yaml_list
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import EvidenceError, UsageError
@@ -54,11 +54,7 @@ def _options(command: Command) -> Command:
         click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer."),
         click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one."),
         click.option("--node", metavar="NAME", help="The node of the bundle; live, the name of this node."),
-        click.option(
-            "--bundle",
-            metavar="DIR_OR_TAR",
-            help="Read a recorded bundle; when left out, the node this command runs on.",
-        ),
+        bundle_option,
         cluster_options,
     ):
         command = option(command)

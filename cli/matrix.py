@@ -11,7 +11,7 @@ import click
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import checked_place, cluster_options
+from calico_debug.cli.options import bundle_option, checked_place, cluster_options, node_option
 from calico_debug.errors import EvidenceError, UsageError
 
 if TYPE_CHECKING:
@@ -50,10 +50,8 @@ HELP = """Show who may connect to whom, pods or namespaces, at every port that s
 @click.option("--predicted", "basis", flag_value="predicted", help="Walk the rules of the nodes.")
 @click.option("--intent", "basis", flag_value="intent", help="Let the API's objects decide alone.")
 @click.option("--ip", "version", type=click.Choice(("4", "6")), help="The IP version; 4 where pods have it.")
-@click.option(
-    "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
-)
-@click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@bundle_option
+@node_option
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer.")
 @click.option("--html", "page", metavar="FILE", help="Also write the page that draws it to FILE.")

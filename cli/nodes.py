@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calico_debug.cli.environment import Environment, Place
-from calico_debug.cli.options import cluster_options, contradictions
+from calico_debug.cli.options import bundle_option, cluster_options, contradictions
 from calico_debug.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,11 +26,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer."),
         cluster_options,
         click.option("--node", metavar="NAME", help="Only this node of the bundle; live, the name of this node."),
-        click.option(
-            "--bundle",
-            metavar="DIR_OR_TAR",
-            help="Read a recorded bundle; when left out, the node this command runs on.",
-        ),
+        bundle_option,
     ):
         command = option(command)
     return command

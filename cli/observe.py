@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ import click
 from calico_debug.cli.environment import Environment, Place, WatchQuestion
 from calico_debug.cli.errors import one_line, warn
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import COLOURS, cluster_options
+from calico_debug.cli.options import COLOURS, cluster_options, node_option
 from calico_debug.cli.render.terminal import Style
 from calico_debug.model.subject import Subject, checked
 
@@ -44,8 +45,18 @@ HELP = """Watch where packets of a flow, a pod or a policy are seen on this node
     """
 
 
-def flow_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say what is watched."""
+_SUBJECT = ("source", "destination", "protocol", "via", "pod", "policy")
+
+
+def subject_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what is watched; the command gets them as its ``subject``. It raises `UsageError`."""
+
+    @wraps(command)
+    def told(*arguments: Any, drops: bool, **given: Any) -> Any:
+        said = {name: value for name in _SUBJECT if (value := given.pop(name)) is not None}
+        return command(*arguments, subject=checked(Subject(**said, drops=drops)), **given)
+
+    made: Callable[..., Any] = told
     for option in (
         click.option(
             "--drops",
@@ -69,8 +80,8 @@ def flow_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--to", "destination", metavar="Y", help="Where the flow goes to."),
         click.option("--from", "source", metavar="X", help="Where the flow comes from."),
     ):
-        command = option(command)
-    return command
+        made = option(made)
+    return made
 
 
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,9 +89,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one."),
         cluster_options,
-        click.option(
-            "--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name."
-        ),
+        node_option,
         click.option(
             "--rate",
             type=click.IntRange(10, MOST_RATE),
@@ -95,7 +104,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("observe", short_help="Watch where packets of a flow go, and where they end.", help=HELP)
-@flow_options
+@subject_options
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, MOST_SECONDS),
@@ -131,13 +140,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def observe(
     environment: Environment,
     /,
-    source: str | None,
-    destination: str | None,
-    protocol: str | None,
-    via: str | None,
-    pod: str | None,
-    policy: str | None,
-    drops: bool,
+    subject: Subject,
     seconds: float,
     packets: int,
     size: int,
@@ -147,7 +150,6 @@ def observe(
     **place: str | None,
 ) -> int:
     """Watch a flow, a pod, a policy, or all drops."""
-    subject = asked(source, destination, protocol, via, pod, policy, drops)
     question = WatchQuestion(subject, seconds, packets, size, rate)
     style = Style(colour=environment.colour(colour), columns=environment.columns)
     watch = environment.open_watch(Place(None, **place), environment.platform, question)
@@ -161,19 +163,6 @@ def observe(
         writer.finish(subject)
         warn(environment.stderr, watch.notes[told:])
     return ExitCode.INTERRUPTED if interrupted else ExitCode.ANSWERED
-
-
-def asked(
-    source: str | None,
-    destination: str | None,
-    protocol: str | None,
-    via: str | None,
-    pod: str | None,
-    policy: str | None,
-    drops: bool,
-) -> Subject:
-    """What to watch. Raises `UsageError`."""
-    return checked(Subject(source or "", destination or "", protocol, via, pod or "", policy or "", drops))
 
 
 @contextmanager

@@ -18,6 +18,16 @@ COLOURS = ("auto", "always", "never")
 WANTED = ("allowed", "denied")
 
 
+bundle_option = click.option(
+    "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
+)
+"""Of commands that read a recording or the node itself."""
+node_option = click.option(
+    "--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name."
+)
+"""Of commands on a node whose name may be another than its host's."""
+
+
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that name the cluster of a live node."""
     for option in (

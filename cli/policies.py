@@ -10,7 +10,7 @@ import click
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import checked_place, cluster_options
+from calico_debug.cli.options import bundle_option, checked_place, cluster_options, node_option
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import EvidenceError, UsageError
 
@@ -48,14 +48,8 @@ def _options(command: Command) -> Command:
         click.option("-o", "--output", type=click.Choice(FORMS), default="text", help="The form of the answer."),
         click.option("-n", "--namespace", metavar="NS", help="The namespace of a name that comes without one."),
         cluster_options,
-        click.option(
-            "--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name."
-        ),
-        click.option(
-            "--bundle",
-            metavar="DIR_OR_TAR",
-            help="Read a recorded bundle; when left out, the node this command runs on.",
-        ),
+        node_option,
+        bundle_option,
     ):
         command = option(command)
     return command

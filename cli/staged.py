@@ -9,7 +9,7 @@ import click
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import warn
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import checked_place, cluster_options
+from calico_debug.cli.options import bundle_option, checked_place, cluster_options
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import EvidenceError, UsageError
 
@@ -35,9 +35,7 @@ HELP = """Say what would change between pods if staged policies were enforced, e
 
 @click.command(short_help="Say what staged policies would change.", help=HELP)
 @click.option("--policy", metavar="POLICY", help="Only this staged policy, as ns/name, or name of a global one.")
-@click.option(
-    "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
-)
+@bundle_option
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer.")
 @click.pass_obj

@@ -13,7 +13,7 @@ from calico_debug.cli.environment import Environment
 from calico_debug.cli.errors import describe, warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.nodes import FORMATS, open_nodes, place_options
-from calico_debug.cli.options import checked_place, cluster_options
+from calico_debug.cli.options import bundle_option, checked_place, cluster_options
 from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
 
@@ -89,11 +89,7 @@ def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         cluster_options,
         click.option("--node", metavar="NAME", help="The name of the node this command runs on, if not the host name."),
-        click.option(
-            "--bundle",
-            metavar="DIR_OR_TAR",
-            help="Read a recorded bundle; when left out, the node this command runs on.",
-        ),
+        bundle_option,
     ):
         command = option(command)
     return command

@@ -15,7 +15,7 @@ import click
 from calico_debug.cli.environment import Environment, Place, WatchQuestion
 from calico_debug.cli.errors import one_line
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import cluster_options, contradictions
+from calico_debug.cli.options import cluster_options, contradictions, node_option
 from calico_debug.errors import CalicoDebugError, EvidenceError, UsageError
 from calico_debug.model.subject import Subject
 
@@ -66,7 +66,7 @@ HELP = """Watch a node live: denied traffic, how often rules are met, and what i
     metavar="FILE",
     help="The token for an agent over TLS; when left out CALICO_DEBUG_AGENT_TOKEN, then an agent's own.",
 )
-@click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@node_option
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of --once.")
 @click.pass_obj

@@ -14,8 +14,10 @@ from calico_debug.cli.options import (
     WANTED,
     TraceOptions,
     agent_identity_options,
+    bundle_option,
     check,
     cluster_options,
+    node_option,
 )
 from calico_debug.cli.render import renderer
 from calico_debug.cli.render.terminal import Style
@@ -69,10 +71,8 @@ HELP = """Explain what happens to one flow, or to many.
 @click.option(
     "--flows", metavar="FILE", help='Many flows, one JSON object a line, from FILE or "-" for the standard input.'
 )
-@click.option(
-    "--bundle", metavar="DIR_OR_TAR", help="Read a recorded bundle; when left out, the node this command runs on."
-)
-@click.option("--node", metavar="NAME", help="The name of the node this command runs on, if it is not the host name.")
+@bundle_option
+@node_option
 @cluster_options
 @click.option("--agent", metavar="SOCKET_OR_URL", help="Read a node through its agent (calico-debug agent).")
 @agent_identity_options
