@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -19,6 +18,8 @@ from calico_debug.cli.render.terminal import safe
 from calico_debug.errors import EvidenceError, UsageError
 
 if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
     from calico_debug.cli.agent_client import AgentClient
     from calico_debug.model.subject import Subject
 
@@ -146,10 +147,12 @@ def _fetch(source: AgentClient, path: str, names: Iterable[str], to: BinaryIO) -
                 to.write(piece)
 
 
-def _piece(source: AgentClient, stream: http.client.HTTPResponse) -> bytes:
+def _piece(source: AgentClient, stream: HTTPResponse) -> bytes:
+    from http.client import HTTPException
+
     try:
         return stream.read(PIECE)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPException) as error:
         raise EvidenceError(f"{source.origin} broke off its answer ({error!r}); try again") from None
 
 

@@ -6,15 +6,17 @@ Not for people, so no help names it: what asks an agent through the API server s
 from __future__ import annotations
 
 import os
-import selectors
-import socket
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from calico_debug.cli.environment import Environment
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.errors import EvidenceError
+
+if TYPE_CHECKING:
+    import socket
 
 PIECE = 1 << 16
 CONNECT_SECONDS = 5.0
@@ -25,6 +27,8 @@ CONNECT_SECONDS = 5.0
 @click.pass_obj
 def relay(environment: Environment, /, path: str | None) -> int:
     """Copy bytes both ways until either side ends."""
+    import socket
+
     from calico_debug.agent.settings import DEFAULT_SOCKET, VARIABLES
 
     place = path or environment.variables.get(VARIABLES["socket"]) or DEFAULT_SOCKET
@@ -46,6 +50,8 @@ def join(source: int, target: int, agent: socket.socket) -> None:
 
     A peer that does not take what is written stops the copying, and with it the reading.
     """
+    import selectors
+
     with selectors.DefaultSelector() as selector:
         selector.register(source, selectors.EVENT_READ)
         selector.register(agent, selectors.EVENT_READ)
