@@ -214,9 +214,7 @@ class PacketObserver:
         raw, self._raw[:] = list(self._raw), []
         for data in raw:
             try:
-                yield decode_event(
-                    data, boot=self._boot, filtered=not self._many, reasons=reasons(), place=symbols().name
-                )
+                yield decode_event(data, boot=self._boot, filtered=not self._many, reasons=reasons(), place=_place)
             except ValueError:
                 self.unknown += 1
 
@@ -276,6 +274,11 @@ class PacketObserver:
 def _write(descriptor: int, key: bytes, value: bytes) -> None:
     if library().bpf_update_elem(descriptor, key, value, 0) != 0:
         raise EvidenceError("the filter of the tracing program cannot be written; look for fewer flows")
+
+
+def _place(address: int) -> str:
+    # The kernel's functions are read when the first packet is dropped: that takes as long as ten thousand events.
+    return symbols().name(address)
 
 
 @lru_cache(maxsize=1)

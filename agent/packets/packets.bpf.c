@@ -26,6 +26,7 @@ enum { NO_WAKEUP = 1, FORCE_WAKEUP = 2, AVAILABLE = 0 };
 
 static void *(*const lookup)(void *map, const void *key) = (void *)1;
 static u64 (*const now)(void) = (void *)5;
+static u64 (*const ticks)(void) = (void *)118;
 static long (*const read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*const emit)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 static u64 (*const query)(void *ring, u64 flags) = (void *)134;
@@ -58,6 +59,8 @@ enum { SNAP = 2048 };
 // Addresses that are looked for, as a table of bits: what is not in it need not be looked up.
 enum { ADDRESS_WORDS = 128, ADDRESS_BITS = 64 * ADDRESS_WORDS };
 enum { FOLLOWED = 4096 };
+// Places for packets that were looked up lately, for each CPU and program.
+enum { RECENT_BITS = 6, RECENT = 1 << RECENT_BITS };
 // Bytes of events that wait for their reader, who looks ten times a second, or is woken when a quarter is used.
 enum { RING = 4 << 20, WAKE_AT = RING / 4 };
 
@@ -90,10 +93,14 @@ struct event {
 	u8 data[SNAP];
 };
 
-struct settings { u32 shapes, mode, window_limit, vxlan_port, snap, zero; u64 addresses[ADDRESS_WORDS]; };
-struct totals { u64 matched, ring_full, limited, unreadable, window, in_window; };
+struct settings { u32 shapes, mode, window_limit, vxlan_port, snap, flows; u64 addresses[ADDRESS_WORDS]; };
+// The last three are of the rate limit: the time, as of which tick, and what was told in its window.
+struct totals { u64 matched, ring_full, limited, unreadable, time, tick, in_window; };
 // What: fingerprint 32 bits, which 10, milliseconds 22. In one word each, since two CPUs may write at once.
-struct followed { u64 packet, what; };
+struct followed { u64 packet, what, netns; };
+// All that a packet of TCP or UDP is looked up by, as it stands in the packet, and for how many flows that was.
+struct look { u32 addresses[8], ports, netns, flows; u16 protocol; u8 version, kind; };
+struct recent { struct look look; u64 which; };
 
 struct { UINT(type, ARRAY); UINT(max_entries, 1); TYPE(key, u32); TYPE(value, struct settings); } cdebug_settings SEC(".maps");
 struct { UINT(type, HASH); UINT(max_entries, 1024); TYPE(key, struct tuple); TYPE(value, u32); } cdebug_tuples SEC(".maps");
@@ -103,6 +110,7 @@ struct { UINT(type, ARRAY); UINT(max_entries, FOLLOWED); TYPE(key, u32); TYPE(va
 // One entry for each of the three programs: one may interrupt another on its CPU, but never itself.
 struct { UINT(type, PERCPU_ARRAY); UINT(max_entries, 4); TYPE(key, u32); TYPE(value, struct totals); } cdebug_totals SEC(".maps");
 struct { UINT(type, PERCPU_ARRAY); UINT(max_entries, 4); TYPE(key, u32); TYPE(value, struct event); } cdebug_scratch SEC(".maps");
+struct { UINT(type, PERCPU_ARRAY); UINT(max_entries, 4 * RECENT); TYPE(key, u32); TYPE(value, struct recent); } cdebug_recent SEC(".maps");
 struct { UINT(type, RINGBUF); UINT(max_entries, RING); } cdebug_events SEC(".maps");
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -110,6 +118,17 @@ INLINE u16 from_network(u16 value) { return __builtin_bswap16(value); }
 #else
 INLINE u16 from_network(u16 value) { return value; }
 #endif
+
+// What tells packets apart, and stays the same through translation of addresses and ports: length and identification or
+// flow label, TCP's sequence number, the begin of UDP's payload.
+INLINE u32 print_of(u8 a, u8 b, u8 c, u8 d) { return a | b << 8 | c << 16 | (u32)d << 24; }
+INLINE u32 print_of_ipv4(const u8 *header) { return print_of(header[2], header[3], header[4], header[5]); }
+INLINE u32 print_of_ipv6(const u8 *header) { return print_of(header[2], header[3], header[4], header[5]); }
+INLINE u32 print_of_tcp(const u8 *header) { return print_of(header[4], header[5], header[6], header[7]); }
+INLINE u32 print_of_payload(const u8 *data)
+{
+	return print_of(data[0], data[1], data[2], data[3]) ^ print_of(data[7], data[4], data[5], data[6]);
+}
 
 // Bytes of the linear part of the packet, from "at". 0 when they are there.
 INLINE int bytes(void *to, u32 size, u64 at, u64 end)
@@ -131,7 +150,7 @@ APART u64 internet(u64 at, u64 end, u16 protocol, struct tuple *tuple, u32 *prin
 		__builtin_memset(tuple->destination, 0, 16);
 		__builtin_memcpy(tuple->source, header + 12, 4);
 		__builtin_memcpy(tuple->destination, header + 16, 4);
-		*print = header[2] | header[3] << 8 | header[4] << 16 | (u32)header[5] << 24;
+		*print = print_of_ipv4(header);
 		// Of fragments only the first has ports.
 		if ((header[6] & 0x1f) | header[7])
 			return end;
@@ -143,7 +162,7 @@ APART u64 internet(u64 at, u64 end, u16 protocol, struct tuple *tuple, u32 *prin
 		tuple->version = 6;
 		__builtin_memcpy(tuple->source, header + 8, 16);
 		__builtin_memcpy(tuple->destination, header + 24, 16);
-		*print = header[1] | header[2] << 8 | header[4] << 16 | (u32)header[5] << 24;
+		*print = print_of_ipv6(header);
 		u8 next = header[6];
 		at += 40;
 		for (int i = 0; i < 4; i++) {
@@ -176,11 +195,12 @@ APART int transport(u64 at, u64 end, struct tuple *tuple, struct answers *answer
 		return 0;
 	switch (tuple->protocol) {
 	case 6:
-		// Sequence number and flags stay the same through translation of addresses.
 		answers->flags = header[13];
-		*print ^= header[4] | header[5] << 8 | header[6] << 16 | (u32)header[7] << 24;
+		*print ^= print_of_tcp(header);
 		break;
 	case 17:
+		*print ^= print_of_payload(header + 8);
+		break;
 	case 132:
 		break;
 	case 1:
@@ -254,24 +274,28 @@ INLINE u64 has(const struct settings *given, u32 hash)
 	return given->addresses[bit / 64] >> bit % 64 & 1;
 }
 
+// What one look at a packet finds. Without a kind there is more to look at.
+struct glance { struct look look; u32 print, place; };
+
 // Whether it is worth while to look a packet up: nearly every packet of others fails here, where it costs least.
-INLINE int worth_a_look(u64 at, u64 end, const struct settings *given)
+INLINE int worth_a_look(u64 at, u64 end, const struct settings *given, struct glance *found)
 {
-	// With the first four bytes behind, which are ports where nothing is in between.
-	u32 header[11] = {};
+	// With the first eight bytes behind, which are ports and TCP's sequence number where nothing is in between.
+	u32 header[12] = {};
+	const u8 *byte = (const u8 *)header;
 	u32 from, to, kind, ports;
-	if (bytes(header, 24, at, end))
+	if (bytes(header, 28, at, end))
 		return 1;
-	u8 first = *(u8 *)header;
-	if (first == 0x45) {
-		kind = ((u8 *)header)[9];
+	u32 version = byte[0] >> 4;
+	if (byte[0] == 0x45) {
+		kind = byte[9];
 		from = mixed(header + 3, 1);
 		to = mixed(header + 4, 1);
 		ports = header[5];
-	} else if (first >> 4 == 6) {
-		if (bytes(header, 44, at, end))
+	} else if (version == 6) {
+		if (bytes(header, 48, at, end))
 			return 1;
-		kind = ((u8 *)header)[6];
+		kind = byte[6];
 		from = mixed(header + 2, 4);
 		to = mixed(header + 6, 4);
 		ports = header[10];
@@ -282,24 +306,48 @@ INLINE int worth_a_look(u64 at, u64 end, const struct settings *given)
 	// ICMP errors and tunnels have what is looked for inside; IPv6's extension headers may hide either.
 	if (kind != 6 && (kind != 17 || from_network(one) == given->vxlan_port || from_network(other) == given->vxlan_port))
 		return 1;
-	return (has(given, both) | has(given, both ^ mixed(&one, 1)) | has(given, both ^ mixed(&other, 1)) |
-		has(given, from) | has(given, to)) != 0;
+	if (!(has(given, both) | has(given, both ^ mixed(&one, 1)) | has(given, both ^ mixed(&other, 1)) |
+	      has(given, from) | has(given, to)))
+		return 0;
+	if (version == 4) {
+		// Of fragments only the first has ports.
+		if ((byte[6] & 0x1f) | byte[7])
+			return 1;
+		found->look.addresses[0] = header[3];
+		found->look.addresses[1] = header[4];
+		found->print = print_of_ipv4(byte);
+	} else {
+		__builtin_memcpy(found->look.addresses, header + 2, 32);
+		found->print = print_of_ipv6(byte);
+	}
+	u32 behind = version == 4 ? 20 : 40;
+	if (kind == 6) {
+		found->print ^= print_of_tcp(byte + behind);
+	} else {
+		u8 payload[8] = {};
+		bytes(payload, 8, at + behind + 8, end);
+		found->print ^= print_of_payload(payload);
+	}
+	found->look.ports = ports;
+	found->look.flows = given->flows;
+	found->look.version = version;
+	found->look.kind = kind;
+	// Both directions have places of their own.
+	found->place = from ^ to >> RECENT_BITS;
+	return 1;
 }
 
 // Whether the quotation in an ICMP error is of the flow: then the error is one about it, and goes the other way.
-INLINE int quoted(u64 at, u64 end, u32 shapes, u32 *which)
+INLINE int quoted(u64 at, u64 end, u32 shapes, u32 *which, u32 *print)
 {
 	struct tuple inside = {};
-	u8 ports[4];
-	u32 print;
-	u64 next = internet(at + 8, end, 0, &inside, &print);
+	struct answers answers;
+	u32 print_inside = 0;
+	u64 next = internet(at + 8, end, 0, &inside, &print_inside);
 	if (!next)
 		return 0;
-	u8 kind = inside.protocol;
-	if ((kind == 6 || kind == 17 || kind == 132) && bytes(ports, 4, next, end) == 0) {
-		inside.source_port = ports[0] << 8 | ports[1];
-		inside.destination_port = ports[2] << 8 | ports[3];
-	}
+	transport(next, end, &inside, &answers, &print_inside);
+	*print ^= print_inside;
 	if (!known(&inside, shapes, which))
 		return 0;
 	*which ^= 1;
@@ -347,7 +395,7 @@ INLINE int ours(u64 at, u64 end, u16 protocol, const struct settings *given, str
 	event->how = BY_TUPLE;
 	if (known(&tuple, shapes, &which))
 		goto found;
-	if (is_error(&tuple, answers.icmp_type) && quoted(next, end, shapes, &which)) {
+	if (is_error(&tuple, answers.icmp_type) && quoted(next, end, shapes, &which, &event->fingerprint)) {
 		event->how |= ICMP_ERROR;
 		goto found;
 	}
@@ -369,6 +417,9 @@ INLINE int ours(u64 at, u64 end, u16 protocol, const struct settings *given, str
 	}
 	u64 what;
 	if (!slot || slot->packet != event->packet)
+		return 0;
+	// Memory is used again: what is sent where the last packet at this place has not been is another one.
+	if (event->kind == SENT && slot->netns != event->netns)
 		return 0;
 	what = slot->what;
 	if ((u32)what != event->fingerprint || ((MS_OF(now()) - (what >> 42)) & 0x3fffff) > FOLLOW_MS)
@@ -419,6 +470,36 @@ INLINE u32 namespace_of(struct sk_buff *skb)
 	return namespace_at(device(skb), sk);
 }
 
+INLINE int same(const struct look *one, const struct look *other)
+{
+	const u64 *a = (const u64 *)one, *b = (const u64 *)other;
+	u64 difference = 0;
+	for (u32 word = 0; word < sizeof(*one) / 8; word++)
+		difference |= a[word] ^ b[word];
+	return !difference;
+}
+
+// Whether as many as are wanted were told in this window. The clock is read once a tick: it costs as much as a look-up.
+INLINE int used_up(struct totals *total, u32 limit)
+{
+	u64 tick = ticks();
+	if (total->tick != tick) {
+		u64 before = total->time / WINDOW_NS;
+		total->tick = tick;
+		total->time = now();
+		if (total->time / WINDOW_NS != before)
+			total->in_window = 0;
+	}
+	return limit && total->in_window >= limit;
+}
+
+INLINE void follow(struct followed *slot, u16 kind, u64 packet, u32 netns, u32 print, u32 which, u64 time)
+{
+	slot->packet = kind == DROPPED ? 0 : packet;
+	slot->netns = netns;
+	slot->what = print | (u64)(which & 0x3ff) << 32 | MS_OF(time) << 42;
+}
+
 INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 {
 	u32 zero = 0, own = kind;
@@ -446,14 +527,32 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 		protocol = 0;
 	}
 	int every = given->mode & DROPS_ONLY;
-	if (!every && slot->packet != packet && !worth_a_look(at, end, given))
+	struct glance glance = {};
+	if (!every && !worth_a_look(at, end, given, &glance) && slot->packet != packet)
 		return 0;
 	u32 inode = namespace_of(skb);
-	if (!lookup(&cdebug_namespaces, &inode))
-		return 0;
 	struct totals *total = lookup(&cdebug_totals, &own);
 	if (!total)
 		return 0;
+	int limited = used_up(total, given->window_limit);
+	struct recent *recent = 0;
+	if (glance.look.kind) {
+		glance.look.netns = inode;
+		glance.look.protocol = protocol;
+		u32 near = kind << RECENT_BITS | ((glance.place ^ inode) & (RECENT - 1));
+		recent = lookup(&cdebug_recent, &near);
+		// The next packet of many that are only counted.
+		if (limited && recent && same(&recent->look, &glance.look)) {
+			total->matched++;
+			total->limited++;
+			follow(slot, kind, packet, inode, glance.print, recent->which, total->time);
+			return 0;
+		}
+	}
+	if (!lookup(&cdebug_namespaces, &inode))
+		return 0;
+	event->kind = kind;
+	event->netns = inode;
 	event->how = 0;
 	event->which = 0;
 	if (!ours(at, end, protocol, given, slot, event)) {
@@ -463,27 +562,21 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 	}
 	event->time = now();
 	total->matched++;
-	if (!every) {
-		slot->packet = kind == DROPPED ? 0 : packet;
-		slot->what = event->fingerprint | (u64)(event->which & 0x3ff) << 32 | MS_OF(event->time) << 42;
+	if (!every)
+		follow(slot, kind, packet, inode, event->fingerprint, event->which, event->time);
+	if (recent && event->how == BY_TUPLE) {
+		recent->look = glance.look;
+		recent->which = event->which;
 	}
-	if (given->window_limit) {
-		u64 window = event->time / WINDOW_NS;
-		if (total->window != window) {
-			total->window = window;
-			total->in_window = 0;
-		}
-		if (++total->in_window > given->window_limit) {
-			total->limited++;
-			return 0;
-		}
+	if (limited) {
+		total->limited++;
+		return 0;
 	}
+	total->in_window++;
 	event->location = location;
-	event->netns = inode;
 	event->length = skb->len;
 	event->mark = skb->mark;
 	event->reason = reason;
-	event->kind = kind;
 	event->ifindex = 0;
 	event->interface[0] = 0;
 	struct net_device *dev = (struct net_device *)device(skb);

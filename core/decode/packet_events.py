@@ -17,9 +17,9 @@ EVENT = struct.Struct("=QQQIIIIIIHH16s16s16sHHBBHBBBBHH")
 TUPLE = struct.Struct("=16s16sHHBBH")
 """struct tuple: source, destination, source port, destination port, protocol, version of IP, zero."""
 SETTINGS = struct.Struct("=IIIIII1024s")
-"""struct settings: shapes, mode, limit of a window, port of VXLAN, bytes of each packet, zero, addresses' bits."""
-TOTALS = struct.Struct("=QQQQQQ")
-"""struct totals of one program on one CPU: matched, ring_full, limited, unreadable, and two of the rate limit's."""
+"""struct settings: shapes, mode, limit of a window, port of VXLAN, bytes of a packet, flows, addresses' bits."""
+TOTALS = struct.Struct("=QQQQQQQ")
+"""struct totals of one program and CPU: matched, ring_full, limited, unreadable, and three of the rate limit."""
 ONE = struct.pack("=I", 0)
 """The key of maps with one entry."""
 
@@ -116,7 +116,8 @@ def filter_entries(flows: Sequence[Ends], first: int = 0) -> dict[bytes, bytes]:
 def encode_settings(flows: Sequence[Ends] | None, *, rate: int = 0, vxlan_port: int = 0, data: int = 0) -> bytes:
     """Settings for a filter, or with None for all drops; ``rate`` events a second and CPU, 0 for no limit."""
     shapes = 0
-    for ends in flows or ():
+    known = flows or ()
+    for ends in known:
         if not ends.protocol:
             shapes |= ANY_PEER
             continue
@@ -129,7 +130,7 @@ def encode_settings(flows: Sequence[Ends] | None, *, rate: int = 0, vxlan_port: 
             }[bool(one.source_port), bool(one.destination_port)]
     limit = -(-rate // WINDOWS_A_SECOND)
     mode = DROPS_ONLY if flows is None else 0
-    return SETTINGS.pack(shapes, mode, limit, vxlan_port, min(data, MOST_DATA), 0, address_bits(flows or ()))
+    return SETTINGS.pack(shapes, mode, limit, vxlan_port, min(data, MOST_DATA), len(known), address_bits(known))
 
 
 def address_bits(flows: Sequence[Ends]) -> bytes:

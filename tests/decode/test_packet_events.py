@@ -65,7 +65,7 @@ def decoded(data: bytes, filtered: bool = True) -> PacketEvent:
 
 def test_sizes_are_those_of_the_program() -> None:
     """struct event up to its data, struct tuple, settings and totals of packets.bpf.c."""
-    assert (EVENT.size, TUPLE.size, SETTINGS.size, TOTALS.size) == (116, 40, 1048, 48)
+    assert (EVENT.size, TUPLE.size, SETTINGS.size, TOTALS.size) == (116, 40, 1048, 56)
 
 
 def test_a_received_packet() -> None:
@@ -189,7 +189,7 @@ def test_settings_of_all_drops() -> None:
 
 
 def test_losses_are_summed() -> None:
-    rows = TOTALS.pack(10, 1, 2, 3, 99, 99) + TOTALS.pack(5, 0, 1, 0, 99, 99)
+    rows = TOTALS.pack(10, 1, 2, 3, 99, 99, 99) + TOTALS.pack(5, 0, 1, 0, 99, 99, 99)
     losses = decode_losses(rows, 4)
     assert losses == Losses(15, 1, 3, 3, 4)
     assert losses.lost == 4

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,12 @@ OTHER_TABLE = """
 add table ip admin
 add chain ip admin forward { type filter hook forward priority 10; }
 add rule ip admin forward tcp dport 443 counter drop
+"""
+SERVICE = "10.96.9.9"
+TRANSLATION = f"""
+add table ip translation
+add chain ip translation prerouting {{{{ type nat hook prerouting priority -101; }}}}
+add rule ip translation prerouting ip daddr {SERVICE} dnat to {{backend}}
 """
 MTU_DISCOVER, ALWAYS = 10, 2
 """IP_MTU_DISCOVER, IP_PMTUDISC_DO (include/uapi/linux/in.h)."""
@@ -293,6 +300,79 @@ def test_a_flow_is_limited_in_the_kernel_and_counted(lab: Lab) -> None:
     whole = watch(lab, "node1", ends(lab, flow), send, Limits(seconds=0.5, rate=0, packets=10_000))
     assert whole.observer.losses.lost == 0
     assert len({e.packet for e in whole.events if not e.reply}) == 300
+
+
+@pytest.mark.parametrize("way", ["IPv4", "IPv6", "translated"])
+@pytest.mark.parametrize("shape", ["destination port", "source port", "any port", "all of one"])
+def test_what_is_only_counted_is_counted_as_exactly_as_what_is_told(lab: Lab, shape: str, way: str) -> None:
+    """One observer tells all and another nearly nothing: of packets among others that differ in one thing only, also
+    behind a translation that is not known beforehand, and when more is looked for later.
+    """
+    chance = Random(f"{shape} {way}")
+    version = 6 if way == "IPv6" else 4
+    server, other, *clients = (
+        lab.topology.address(place, version) for place in ("blue/db1", "blue/web2", "red/web1", "red/cli1")
+    )
+    target = SERVICE if way == "translated" else server
+    flow = Ends(17, ip_address(clients[0]), ip_address(target), 0, 53)
+    wanted = {
+        "destination port": flow,
+        "source port": replace(flow, source_port=23456, destination_port=0),
+        "any port": replace(flow, destination_port=0),
+        "all of one": everything_of(flow.source),
+    }[shape]
+    later = Ends(17, ip_address(clients[1]), flow.destination, 0, 53)
+    limits = Limits(seconds=0.2, rate=0, packets=100_000)
+    with ExitStack() as stack:
+        if way == "translated":
+            stack.enter_context(translating(lab, "node1", server))
+        senders = [
+            stack.enter_context(sender(lab, place, address, port))
+            for place, address in zip(("red/web1", "red/cli1"), clients, strict=True)
+            for port in (23456, 23457)
+        ]
+
+        def send() -> None:
+            for _ in range(300):
+                port = chance.choice([53, 53, 53, 54, 23456])
+                chance.choice(senders).sendto(b"x" * chance.choice([0, 1, 400]), (chance.choice([target, other]), port))
+
+        teller = stack.enter_context(observing(lab, "node1", [wanted], limits))
+        counter = stack.enter_context(observing(lab, "node1", [wanted], replace(limits, rate=1)))
+        send()
+        for observer in (teller, counter):
+            observer.add([later])
+        send()
+        whole, some = told(teller), told(counter)
+    assert whole.observer.losses.lost == 0
+    assert {e.flow for e in whole.events} == ({None} if shape == "all of one" else {0, 1})
+    assert any(e.followed for e in whole.events) == (way == "translated")
+    assert some.observer.losses.matched == len(whole.events) > 300
+    assert some.observer.losses.limited == len(whole.events) - len(some.events)
+    assert len(some.events) < len(whole.events) / 4
+    assert {event_facts(e) for e in some.events} <= {event_facts(e) for e in whole.events}
+
+
+@contextmanager
+def translating(lab: Lab, node: str, backend: str) -> Iterator[None]:
+    name = lab.namespace(node)
+    namespaces.nft(name, TRANSLATION.format(backend=backend))
+    try:
+        yield
+    finally:
+        namespaces.nft(name, "delete table ip translation")
+
+
+def sender(lab: Lab, place: str, address: str, port: int) -> socket.socket:
+    with namespaces.entered(lab.namespace(place)):
+        made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind((address, port))
+    return made
+
+
+def event_facts(event: PacketEvent) -> PacketEvent:
+    """An event without its time, at which two observers never look at once."""
+    return replace(event, time=0)
 
 
 def test_translation_that_is_not_known_beforehand_is_followed(lab: Lab) -> None:
