@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from calico_debug.policy.wording import describe_rule
+from calico_debug.state.successors import lasting_labels
 
 if TYPE_CHECKING:
     from calico_debug.intent.model import Direction, Endpoint, PolicyFlow
@@ -30,17 +31,6 @@ NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 
 CALICOS_NAMESPACE_LABEL: Final = "projectcalico.org/name"
 """Calico itself gives it to every namespace, for its own policies alone."""
-
-ROLLED: Final = (
-    "pod-template-hash",
-    "controller-revision-hash",
-    "pod-template-generation",
-    "statefulset.kubernetes.io/pod-name",
-    "apps.kubernetes.io/pod-index",
-    "batch.kubernetes.io/controller-uid",
-    "controller-uid",
-)
-"""Labels that controllers give to single pods or roll-outs: no policy should hang on them."""
 
 CALICOS_PREFIXES: Final = ("pcns.", "pcsa.", "projectcalico.org/")
 """Labels that pods have from their namespace, their service account and Calico."""
@@ -158,9 +148,8 @@ def name(policy: PolicyObject) -> str:
 
 def lasting(pod: Endpoint) -> Mapping[str, str]:
     """The pod's own labels that a policy may hang on."""
-    return {
-        key: value for key, value in pod.labels.items() if key not in ROLLED and not key.startswith(CALICOS_PREFIXES)
-    }
+    own = lasting_labels(pod.labels).items()
+    return {key: value for key, value in own if not key.startswith(CALICOS_PREFIXES)}
 
 
 def _editable(policy: PolicyObject) -> dict[str, Any]:

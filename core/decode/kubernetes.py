@@ -50,6 +50,9 @@ NODE_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
 METADATA_ANNOTATION = "projectcalico.org/metadata"
 """On objects of crd.projectcalico.org/v1: JSON of the metadata that the projectcalico.org/v3 API shows for them."""
 
+TEMPLATE_HASH = "pod-template-hash"
+"""The label that tells ReplicaSets of one Deployment apart; their names end with it (Kubernetes, well-known labels)."""
+
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 
@@ -115,7 +118,22 @@ def decode_pod(entry: Object) -> Pod:
         ports=ports,
         container_ports=tuple(dict.fromkeys(declared)),
         named_ports=_named_ports(spec),
+        workload=_workload(meta),
     )
+
+
+def _workload(meta: Object) -> str:
+    """What controls the pod; for a ReplicaSet of a Deployment, whose name ends with the hash, the Deployment
+    (Kubernetes pkg/controller/deployment/sync.go, getNewReplicaSet).
+    """
+    owner = next((one for one in meta.get("ownerReferences") or () if one.get("controller")), None)
+    if owner is None:
+        return ""
+    kind, name = str(owner.get("kind") or ""), str(owner.get("name") or "")
+    ending = f"-{_labels(meta).get(TEMPLATE_HASH, '')}"
+    if kind == "ReplicaSet" and len(ending) > 1 and name.endswith(ending):
+        return f"Deployment {name.removesuffix(ending)}"
+    return f"{kind} {name}"
 
 
 def _named_ports(spec: Object) -> tuple[tuple[str, str, int], ...]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from calico_debug.intent.decide import Intent
     from calico_debug.intent.model import Endpoint
     from calico_debug.model.conntrack import Address
+    from calico_debug.state.cluster import ClusterState
 
 MOST_FLOWS: Final = 6_000
 """Flows between pods that are compared: each is walked twice, some 10 seconds in all."""
@@ -51,8 +52,13 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-def default_flows(engines: tuple[Engine, Engine], intents: tuple[Intent, Intent], changes: Sequence[Change]) -> Chosen:
-    """What is compared. Pods that only one of the states has are not."""
+def default_flows(
+    engines: tuple[Engine, Engine],
+    clusters: tuple[ClusterState, ClusterState],
+    intents: tuple[Intent, Intent],
+    changes: Sequence[Change],
+) -> Chosen:
+    """What is compared, by the names in ``clusters``. Pods that only one of the states has are not."""
     notes: list[str] = []
     found: dict[FlowText, None] = {}
     pods, left = _representatives(intents, touched(intents, changes))
@@ -76,7 +82,7 @@ def default_flows(engines: tuple[Engine, Engine], intents: tuple[Intent, Intent]
     if len(to_services) > MOST_TO_SERVICES:
         notes.append(f"of {len(to_services)} flows to changed services the first {MOST_TO_SERVICES} are asked about")
     found.update(dict.fromkeys(to_services[:MOST_TO_SERVICES]))
-    for flow in _open(engines, notes):
+    for flow in _open(engines, clusters, notes):
         found.setdefault(flow)
     return Chosen(tuple(found), tuple(notes))
 
@@ -178,10 +184,12 @@ def _to_service(change: Change, before: Intent, pods: Sequence[Endpoint]) -> Ite
         yield from (FlowText(f"pod/{pod}", target, port.protocol.lower()) for pod in pods)
 
 
-def _open(engines: tuple[Engine, Engine], notes: list[str]) -> Iterator[FlowText]:
+def _open(
+    engines: tuple[Engine, Engine], clusters: tuple[ClusterState, ClusterState], notes: list[str]
+) -> Iterator[FlowText]:
     """Flows of connections that are open in a state, by names where their ends have some."""
     number = 0
-    for engine in engines:
+    for engine, cluster in zip(engines, clusters, strict=True):
         if not engine.states:
             continue
         tally = Tally()
@@ -195,18 +203,18 @@ def _open(engines: tuple[Engine, Engine], notes: list[str]) -> Iterator[FlowText
             if number > MOST_OPEN:
                 notes.append(f"of open connections the first {MOST_OPEN} are asked about")
                 return
-            target = _name(engine, one.asked[0], one.asked[1], one.protocol)
-            yield FlowText(_name(engine, one.client[0], None, one.protocol), target, protocol_name(one.protocol))
+            target = _name(cluster, one.asked[0], one.asked[1], one.protocol)
+            yield FlowText(_name(cluster, one.client[0], None, one.protocol), target, protocol_name(one.protocol))
 
 
-def _name(engine: Engine, address: Address, port: int | None, protocol: int) -> str:
+def _name(cluster: ClusterState, address: Address, port: int | None, protocol: int) -> str:
     """An end as the command line takes it, by its name where it has one, so that it means the same in both states."""
     suffix = "" if port is None else f":{port}"
-    pod = engine.cluster.pod_by_address(address)
+    pod = cluster.pod_by_address(address)
     if pod is not None:
         return f"pod/{pod.namespace}/{pod.name}{suffix}"
     word = protocol_name(protocol).upper()
-    found = engine.cluster.service_by_address(address, port, word)
+    found = cluster.service_by_address(address, port, word)
     if found is not None and found[1] is not None and address in found[0].cluster_addresses[:1]:
         return f"svc/{found[0].namespace}/{found[0].name}{suffix}"
     return f"[{address}]{suffix}" if suffix and address.version == 6 else f"{address}{suffix}"

@@ -12,6 +12,7 @@ from calico_debug.diff.changes import changes
 from calico_debug.diff.culprits import Culprits
 from calico_debug.diff.intended import NO_BACKENDS, Intended
 from calico_debug.diff.model import Answer, DiffReport, FlowChange, FlowText, Unsettled
+from calico_debug.diff.replaced import Replaced
 from calico_debug.errors import EvidenceError, UsageError
 from calico_debug.explain.engine import Engine
 from calico_debug.matrix.model import Basis, Reason, decider
@@ -22,6 +23,8 @@ from calico_debug.state.resolve import Resolver
 if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource
     from calico_debug.model.explanation import FlowExplanation
+    from calico_debug.model.flow import Flow
+    from calico_debug.state.cluster import ClusterState
 
 
 def compare(
@@ -38,25 +41,29 @@ def compare(
     Where a state has no evidence of a node, the API's objects alone answer, and it is said. Raises `EvidenceError` for
     a state without pods.
     """
-    states = _State(before, namespace), _State(after, namespace)
-    clusters = [state.engine.cluster for state in states]
+    engines = Engine(before), Engine(after)
+    replaced = Replaced(engines[0].cluster, engines[1].cluster)
+    states = _State(engines[0], engines[0].cluster, namespace), _Later(engines[1], replaced, namespace)
+    clusters = states[0].cluster, states[1].cluster
     for cluster in clusters:
         if not cluster.pods:
             why = f" ({cluster.problems[0]})" if cluster.problems else ""
             raise EvidenceError(f"{cluster.origin} has no pods{why}: name a bundle with the cluster's objects")
     objects = changes(clusters[0].cluster, clusters[1].cluster)
     culprits = Culprits(clusters[0], clusters[1], objects, namespace)
-    notes = list(_notes(states))
+    notes = [*_notes(engines), *replaced.notes()]
     basis: Basis = "predicted"
-    if bare := [state.origin for state in states if not state.engine.states]:
+    if bare := [engine.source.origin for engine in engines if not engine.states]:
         basis = "intent"
         notes.append(f"from the API's objects alone: there is no evidence of a node in {' and '.join(bare)}")
     enough = is_enough if flows is None else (lambda: False)  # what is named is answered
     if flows is None:
         intents = culprits.ends[0].intent, culprits.ends[1].intent
-        chosen = default_flows((states[0].engine, states[1].engine), intents, objects)
+        chosen = default_flows(engines, clusters, intents, objects)
         flows = chosen.flows
         notes += chosen.notes
+    else:
+        flows = [replaced.first_names(flow, namespace) for flow in flows]
     found: list[FlowChange] = []
     unsettled: list[Unsettled] = []
     gone: list[Unsettled] = []
@@ -81,8 +88,8 @@ def compare(
         elif old.key != new.key:
             found.append(FlowChange(flow, old, new, culprits.cause(flow, old, new)))
     return DiffReport(
-        states[0].origin,
-        states[1].origin,
+        before.origin,
+        after.origin,
         basis,
         objects,
         asked,
@@ -99,23 +106,38 @@ _Answered = Answer | UsageError | EvidenceError
 class _State:
     """Answers flows in one state."""
 
-    def __init__(self, source: EvidenceSource, namespace: str | None) -> None:
-        self.engine = Engine(source)
-        self.origin = source.origin
-        self._resolver = Resolver(self.engine.cluster, self.engine.states)
+    def __init__(self, engine: Engine, cluster: ClusterState, namespace: str | None) -> None:
+        self._engine = engine
+        self.cluster = cluster
+        self._resolver = Resolver(cluster, engine.states)
         self._namespace = namespace
 
     def answer(self, flow: FlowText) -> _Answered:
         """The answer for a new connection, or why there is none."""
         try:
-            explanation = self.engine.explain(flow.resolved(self._resolver, self._namespace), as_new=True)
+            asked = self._real(flow.resolved(self._resolver, self._namespace))
+            explanation = self._engine.explain(asked, as_new=True)
         except (UsageError, EvidenceError) as error:
             return error
         return Answer(
-            of_explanation(explanation, self.engine.cluster),
+            of_explanation(explanation, self._engine.cluster),
             explanation.decision.dataplane if explanation.decision else "",
             _backends(explanation),
         )
+
+    def _real(self, flow: Flow) -> Flow:
+        return flow
+
+
+class _Later(_State):
+    """The second state, whose pods go by the names of those that they replaced."""
+
+    def __init__(self, engine: Engine, replaced: Replaced, namespace: str | None) -> None:
+        super().__init__(engine, replaced.renamed(engine.cluster), namespace)
+        self._replaced = replaced
+
+    def _real(self, flow: Flow) -> Flow:
+        return self._replaced.real(flow)
 
 
 def _backends(explanation: FlowExplanation) -> frozenset[tuple[object, ...]]:
@@ -172,10 +194,10 @@ _LISTS: Final = frozenset(
 """Lists whose objects are compared."""
 
 
-def _notes(states: tuple[_State, _State]) -> Iterator[str]:
+def _notes(engines: tuple[Engine, Engine]) -> Iterator[str]:
     """What one state has and the other has not, and what could not be read."""
     for number, word in enumerate(("before", "after")):
-        own, other = states[number].engine, states[1 - number].engine
+        own, other = engines[number], engines[1 - number]
         only = sorted(set(own.states) - set(other.states))
         if only:
             yield f"only {word} has evidence of {', '.join(only)}"

@@ -21,7 +21,7 @@ class Pod:
     """A pod. ``ports`` maps (protocol name in upper case, container port name) to the number.
 
     ``named_ports`` are (protocol, name, number) of all containers, those too that run only at the start: Calico takes
-    them all for a port of that name.
+    them all for a port of that name. ``workload`` is what made it, as in "Deployment web", "" when nothing did.
     """
 
     namespace: str
@@ -35,6 +35,7 @@ class Pod:
     ports: Mapping[tuple[str, str], int] = field(default_factory=dict)
     container_ports: tuple[tuple[str, int], ...] = ()
     named_ports: tuple[tuple[str, str, int], ...] = ()
+    workload: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from calico_debug.model.flow import protocol_name
-from calico_debug.state.cluster import ENDED
+from calico_debug.state.successors import lasting_labels, runs
 from calico_debug.switch.model import RecordedEnd
 
 if TYPE_CHECKING:
@@ -18,25 +18,6 @@ if TYPE_CHECKING:
     from calico_debug.model.cluster import Address, Pod
     from calico_debug.state.cluster import ClusterState
     from calico_debug.state.node import NodeState
-
-OF_ONE_POD = frozenset(
-    {
-        "apps.kubernetes.io/pod-index",
-        "batch.kubernetes.io/controller-uid",
-        "batch.kubernetes.io/job-completion-index",
-        "controller-revision-hash",
-        "controller-uid",
-        "pod-template-generation",
-        "pod-template-hash",
-        "statefulset.kubernetes.io/pod-name",
-    }
-)
-"""Labels that controllers give to each pod, or to each generation of pods (Kubernetes, well-known labels)."""
-
-
-def lasting_labels(pod: Pod) -> Mapping[str, str]:
-    """The labels that the pod's successors have, too."""
-    return {key: value for key, value in pod.labels.items() if key not in OF_ONE_POD}
 
 
 def identity(end: RecordedEnd) -> Hashable:
@@ -51,14 +32,9 @@ def same_pods(one: RecordedEnd, other: RecordedEnd) -> bool:
     return one.kind == other.kind == "pod" and identity(replace(one, port=None)) == identity(replace(other, port=None))
 
 
-def runs(pod: Pod) -> bool:
-    """Whether the pod has addresses of its own."""
-    return bool(pod.addresses) and not pod.host_network and pod.phase not in ENDED
-
-
 def pod_end(pod: Pod, address: Address, port: int | None = None) -> RecordedEnd:
     """A pod by one of its addresses."""
-    return RecordedEnd("pod", str(address), port, pod.namespace, pod.name, lasting_labels(pod), pod.node)
+    return RecordedEnd("pod", str(address), port, pod.namespace, pod.name, lasting_labels(pod.labels), pod.node)
 
 
 class Ends:
@@ -96,7 +72,8 @@ class Ends:
     def _pod(self, end: RecordedEnd) -> RecordedEnd | None:
         family = ip_address(end.ip).version
         same = self._cluster.pod(end.namespace, end.name)
-        found: Sequence[Pod] = [same] if same is not None and runs(same) and lasting_labels(same) == end.labels else ()
+        is_same = same is not None and runs(same) and lasting_labels(same.labels) == end.labels
+        found: Sequence[Pod] = [same] if same is not None and is_same else ()
         if not found:
             alike = self._pods_by_labels.get((end.namespace, frozenset(end.labels.items())), ())
             found = sorted(alike, key=lambda pod: (pod.node != end.node, pod.name))
@@ -111,7 +88,7 @@ class Ends:
         found: dict[tuple[str, frozenset[tuple[str, str]]], list[Pod]] = {}
         for pod in self._cluster.pods:
             if runs(pod):
-                found.setdefault((pod.namespace, frozenset(lasting_labels(pod).items())), []).append(pod)
+                found.setdefault((pod.namespace, frozenset(lasting_labels(pod.labels).items())), []).append(pod)
         return found
 
     def _service(self, end: RecordedEnd) -> RecordedEnd | None:

@@ -11,7 +11,8 @@ from calico_debug.explain.outlived import entrance
 from calico_debug.model.flow import PROTOCOL_NUMBERS
 from calico_debug.model.routing import address_from_int
 from calico_debug.state.resolve import OUTSIDE
-from calico_debug.switch.ends import identity, pod_end, runs
+from calico_debug.state.successors import runs
+from calico_debug.switch.ends import identity, pod_end
 from calico_debug.switch.model import Question, RecordedEnd
 
 if TYPE_CHECKING:

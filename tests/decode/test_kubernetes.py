@@ -55,6 +55,20 @@ def test_a_pod() -> None:
 
 
 @pytest.mark.parametrize(
+    ("owner", "labels", "workload"),
+    [
+        ({"kind": "ReplicaSet", "name": "web-7f9"}, {"pod-template-hash": "7f9"}, "Deployment web"),
+        ({"kind": "ReplicaSet", "name": "web-7f9"}, {}, "ReplicaSet web-7f9"),
+        ({"kind": "DaemonSet", "name": "log"}, {"controller-revision-hash": "log"}, "DaemonSet log"),
+        ({"kind": "Node", "name": "n1", "controller": False}, {}, ""),
+    ],
+)
+def test_what_made_a_pod(owner: dict[str, Any], labels: dict[str, str], workload: str) -> None:
+    metadata = {"labels": labels, "ownerReferences": [{"controller": True, **owner}]}
+    assert kubernetes.decode_pod(named("p", "n", **metadata)).workload == workload
+
+
+@pytest.mark.parametrize(
     ("metadata", "status", "addresses"),
     [
         ({}, {"podIP": "10.0.0.5"}, ["10.0.0.5"]),

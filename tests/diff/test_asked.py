@@ -24,7 +24,9 @@ BACKEND = Backend(ip_address("10.0.0.1"), 53, "UDP", "http", True)
 
 def asked(before: Cluster, after: Cluster) -> tuple[FlowText, ...]:
     engine = Engine(MemorySource({}))
-    return default_flows((engine, engine), (Intent(before), Intent(after)), changes(before, after)).flows
+    return default_flows(
+        (engine, engine), (engine.cluster, engine.cluster), (Intent(before), Intent(after)), changes(before, after)
+    ).flows
 
 
 def ends(flows: tuple[FlowText, ...]) -> set[tuple[str, str]]:
@@ -49,7 +51,7 @@ def test_what_either_state_tells_apart() -> None:
 def test_pods_of_one_state_alone_are_not_asked_about() -> None:
     before, after = Intent(cluster()), Intent(cluster(pods=(*PODS[1:], pod("shop/new", 9))))
     engine = Engine(MemorySource({}))
-    chosen = default_flows((engine, engine), (before, after), ())
+    chosen = default_flows((engine, engine), (engine.cluster, engine.cluster), (before, after), ())
     assert {name for pair in ends(chosen.flows) for name in pair} == {"shop/db", "bank/cli"}
     assert chosen.notes == (
         "1 of 3 pods are there only before and not asked about: shop/web",
@@ -71,7 +73,9 @@ def test_what_is_too_much_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(asked_module, "MOST_TO_SERVICES", 2)
     monkeypatch.setattr(asked_module, "MOST_JUDGED", 10)
     engine = Engine(MemorySource({}))
-    chosen = default_flows((engine, engine), (Intent(before), Intent(after)), changes(before, after))
+    chosen = default_flows(
+        (engine, engine), (engine.cluster, engine.cluster), (Intent(before), Intent(after)), changes(before, after)
+    )
     assert chosen.notes == (
         "1 of 2 ports are not asked about: udp 53",
         "of 3 flows to changed services the first 2 are asked about",
@@ -83,7 +87,7 @@ def test_open_connections_by_names() -> None:
     (recording,) = recordings("v3.32.1-nft")[:1]
     engine = Engine(recording.source)
     intent = Intent(engine.cluster.cluster)
-    flows = default_flows((engine, engine), (intent, intent), ()).flows
+    flows = default_flows((engine, engine), (engine.cluster, engine.cluster), (intent, intent), ()).flows
     assert FlowText("172.30.0.100", "pod/kube-system/coredns-0:53", "udp") in flows
     assert len(set(flows)) == len(flows)
 
@@ -99,4 +103,4 @@ def test_names_of_ends() -> None:
         ("2001:db8::1", 80, "[2001:db8::1]:80"),
         ("2001:db8::1", None, "2001:db8::1"),
     ):
-        assert _name(engine, ip_address(address), port, 6) == name
+        assert _name(engine.cluster, ip_address(address), port, 6) == name

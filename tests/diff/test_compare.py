@@ -12,6 +12,7 @@ from calico_debug.evidence.bundle import open_bundle
 from calico_debug.evidence.source import EvidenceSource
 from tests.evidence.memory import MemorySource
 from tests.recordings import DATA
+from tests.switch.sources import Json, items, source
 
 
 def bundle(name: str) -> EvidenceSource:
@@ -130,3 +131,27 @@ def test_a_service_that_lost_its_backends_by_objects_alone() -> None:
 def test_nothing_to_compare() -> None:
     with pytest.raises(EvidenceError, match="has no pods"):
         compare(MemorySource({}), bundle("nft"))
+
+
+def rolled_out(pods: list[Json]) -> list[Json]:
+    """The same pods after their workloads were rolled out: other names, and another hash."""
+    for one in pods:
+        meta = one["metadata"]
+        if not one["spec"].get("hostNetwork"):
+            meta["name"] = f"{meta['name']}-next"
+            meta["labels"] = {**(meta.get("labels") or {}), "pod-template-hash": "next"}
+    return pods
+
+
+def test_pods_that_were_rolled_out_are_compared(there: DiffReport) -> None:
+    """What changed is found all the same, also when flows are named after the new pods."""
+    after = source("stale-nft", {"pods.json": rolled_out(items("stale-nft", "pods.json"))})
+    report = compare(bundle("nft"), after)
+    assert [(one.flow, one.before, one.after, one.cause) for one in report.flows] == [
+        (one.flow, one.before, one.after, one.cause) for one in there.flows
+    ]
+    assert (report.asked, report.gone) == (there.asked, ())
+    assert any("pods were replaced by others alike" in note and "client-5f8b-next" in note for note in report.notes)
+    named = compare(bundle("nft"), after, [FlowText("client/client-5f8b-next", "svc/stars/backend")])
+    assert [one.what for one in named.flows] == ["verdict"]
+    assert named.flows[0].flow.source == "pod/client/client-5f8b"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from calico_debug.state.cluster import load_cluster
-from calico_debug.switch.ends import Ends, identity, lasting_labels, pod_end, same_pods
+from calico_debug.switch.ends import Ends, identity, pod_end, same_pods
 from calico_debug.switch.model import RecordedEnd
 from tests.switch.sources import Json, engine, items, source
 
@@ -68,7 +68,6 @@ def test_what_a_controller_writes_does_not_tell_pods_apart() -> None:
     pods = {pod.name: pod for pod in load_cluster(source("nft")).pods}
     pod = pods["client-5f8b"]
     other = replace(pod, name="client-2", labels={**pod.labels, "pod-template-hash": "x"})
-    assert lasting_labels(other) == lasting_labels(pod)
     assert identity(pod_end(pod, CLIENT)) == identity(pod_end(other, ip_address("10.244.1.77")))
     assert identity(pod_end(pod, CLIENT)) != identity(pod_end(replace(pod, node="node2"), CLIENT))
     assert same_pods(pod_end(pod, CLIENT), pod_end(other, CLIENT, 80))
