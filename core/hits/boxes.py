@@ -114,11 +114,20 @@ def without(left: Values, right: Values) -> Values:
 def apart(box: Box, conditions: Conditions) -> bool:
     """Whether no packet of the box can match; `restricted` says the same, and takes longer."""
     for field, values in conditions.wanted:
-        own = box.get(field)
-        if own is not None and len(own) == 1 == len(values):
-            if own[0][0] > values[0][1] or own[0][1] < values[0][0]:
-                return True
-        elif not common(field.everything if own is None else own, values):
+        if not _meet(box.get(field) or field.everything, values):
+            return True
+    return False
+
+
+def _meet(left: Values, right: Values) -> bool:
+    """Whether `common` has any."""
+    one = other = 0
+    while one < len(left) and other < len(right):
+        if left[one][1] < right[other][0]:
+            one += 1
+        elif right[other][1] < left[one][0]:
+            other += 1
+        else:
             return True
     return False
 

@@ -24,7 +24,7 @@ from calico_debug.hits.model import (
     RuleKey,
     everywhere,
 )
-from calico_debug.hits.programs import Named, proofs
+from calico_debug.hits.programs import Named, Proofs
 from calico_debug.hits.reach import ALL_STEPS, Reach, Unclear
 from calico_debug.metrics.rules import END_OF_TIER
 from calico_debug.model.nft import Counter, Verdict
@@ -217,9 +217,10 @@ class _Programs:
     def read(self) -> NodeHits:
         views = list(self._listings.policies())
         members = {family: self._members(family) for family in (4, 6)}
+        judge = Proofs()
         for view in views:
             known = members[view.family]
-            proven = {id(rule): (rule, why) for (_, rule, _), why in proofs(view, known.get)}
+            proven = {id(rule): (rule, why) for (_, rule, _), why in judge.of(view, known.get)}
             keys = {}
             for tier, policy in _policies(view):
                 for place, rule in enumerate(policy.rules):

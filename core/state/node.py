@@ -28,6 +28,7 @@ from calico_debug.state.cni import plugin_hint
 from calico_debug.state.generation import generation
 
 if TYPE_CHECKING:
+    from calico_debug.model.bytecode import PolicyDebug
     from calico_debug.state.bpf import BpfState
 
 Decoded = TypeVar("Decoded")
@@ -74,6 +75,7 @@ class NodeState:
         self._listings: dict[str, bytes] = {}
         self._index: dict[int, Mapping[Tuple, Connection]] = {}
         self._routing: dict[int, Routing] = {}
+        self._policy_debug: dict[str, PolicyDebug] = {}
         self._generation: int | None = None
 
     @property
@@ -248,9 +250,14 @@ class NodeState:
 
         return BpfState(self._evidence)
 
-    def policy_debug(self, name: str) -> bytes:
+    def policy_debug(self, name: str) -> PolicyDebug:
         """One of Felix's policy debug files. Raises `EvidenceError`."""
-        return self._evidence.read(f"{POLICY_DEBUG_FOLDER}{name}")
+        from calico_debug.decode.policy_debug import decode_policy_debug
+
+        if name not in self._policy_debug:
+            data = self._evidence.read(f"{POLICY_DEBUG_FOLDER}{name}")
+            self._policy_debug[name] = decode_policy_debug(data, f"{name} of {self.name}")
+        return self._policy_debug[name]
 
     @property
     def policy_debug_files(self) -> Sequence[str]:

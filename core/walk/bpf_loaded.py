@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from calico_debug.decode.bpf_instructions import fingerprint, from_xlated, tags
 from calico_debug.decode.json_text import parse_json
-from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.model.bytecode import MapReference, PolicyDebug, Program, Section
 from calico_debug.model.explanation import Finding
@@ -77,7 +76,7 @@ class LoadedPolicies:
         debug: PolicyDebug | None = None
         trouble = ""
         try:
-            debug = decode_policy_debug(self._state.policy_debug(name), what)
+            debug = self._state.policy_debug(name)
         except EvidenceError as error:
             trouble = str(error)
         else:
@@ -187,7 +186,7 @@ class LoadedPolicies:
         found: dict[int, Section] = {}
         for name in self._state.policy_debug_files:
             try:
-                found |= _named(decode_policy_debug(self._state.policy_debug(name), name))
+                found |= _named(self._state.policy_debug(name))
             except EvidenceError:
                 continue  # told where that file is the one that is needed
         return found

@@ -11,7 +11,7 @@ from calico_debug.decode.policy_debug import decode_policy_debug
 from calico_debug.explain.listing.policy_view import POD, EndpointView, PolicyView, RuleView, TierView
 from calico_debug.hits.boxes import Values, ranges
 from calico_debug.hits.model import ALWAYS, EMPTY, UNREACHABLE
-from calico_debug.hits.programs import proofs
+from calico_debug.hits.programs import Proofs
 from calico_debug.model.explanation import PolicyRef
 from calico_debug.walk.bpf_policy import PolicyProgram, policy_of_debug
 from calico_debug.walk.choices import Chooser
@@ -113,7 +113,7 @@ def program(tier: Tier) -> PolicyProgram:
 def claimed(tier: Tier) -> dict[str, tuple[str, str, tuple[str, ...]]]:
     return {
         rule.rule_id: (standing, holds, tuple(other.rule_id for _, other, _ in by))
-        for (_, rule, _), (standing, holds, by) in proofs(view(tier), known)
+        for (_, rule, _), (standing, holds, by) in Proofs().of(view(tier), known)
     }
 
 

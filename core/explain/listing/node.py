@@ -262,12 +262,10 @@ class NodeListings:
 
     def set_ids(self) -> Mapping[int, str]:
         """Felix's ids of the IP sets that policies look into, by number: its debug files tell them."""
-        from calico_debug.decode.policy_debug import decode_policy_debug
-
         found: dict[int, str] = {}
         for file in self.state.policy_debug_files:
             try:
-                found |= decode_policy_debug(self.state.policy_debug(file), file).ip_sets
+                found |= self.state.policy_debug(file).ip_sets
             except EvidenceError:
                 continue  # `policies` tells of it
         return found
