@@ -113,10 +113,7 @@ def without(left: Values, right: Values) -> Values:
 
 def apart(box: Box, conditions: Conditions) -> bool:
     """Whether no packet of the box can match; `restricted` says the same, and takes longer."""
-    for field, values in conditions.wanted:
-        if not _meet(box.get(field) or field.everything, values):
-            return True
-    return False
+    return any(not _meet(box.get(field) or field.everything, values) for field, values in conditions.wanted)
 
 
 def _meet(left: Values, right: Values) -> bool:
