@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
 from calico_debug.agent.captures.running import BOUNDS, KIND, CaptureLimits
-from calico_debug.agent.routing import BYTES, LINES, OBSERVER, Answer, Request, Route
+from calico_debug.agent.routing import (
+    BYTES,
+    LINES,
+    OBSERVER,
+    Answer,
+    Request,
+    Route,
+    json_answer,
+    number_schema,
+    object_schema,
+)
 from calico_debug.errors import EvidenceError
 from calico_debug.explain.packet_document import (
     event_document,
@@ -39,32 +48,19 @@ _NAME = {"type": "string", "maxLength": 600}
 _SUBJECT: Mapping[str, Any] = {key: {"type": "boolean"} if name == "drops" else _NAME for name, key in KEYS.items()}
 
 
-def _bounded(least: int, most: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": least, "maximum": most}
-
-
-def _object(required: str, **properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": required.split(),
-        "properties": properties,
-    }
-
-
-START = _object("", **_SUBJECT, **{name: _bounded(*bounds) for name, bounds in BOUNDS.items()})
-DROPS = _object(
+START = object_schema("", **_SUBJECT, **{name: number_schema(*bounds) for name, bounds in BOUNDS.items()})
+DROPS = object_schema(
     "",
     pod=_NAME,
     policy=_NAME,
     namespace=_NAME,
-    seconds=_bounded(1, STREAM_SECONDS),
-    events=_bounded(1, STREAM_EVENTS),
-    rate=_bounded(*BOUNDS["rate"]),
+    seconds=number_schema(1, STREAM_SECONDS),
+    events=number_schema(1, STREAM_EVENTS),
+    rate=number_schema(*BOUNDS["rate"]),
 )
 _TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
-FILE = _object("name bytes packets", name=_TEXT, bytes=_COUNT, packets=_COUNT, open={"type": "boolean"})
-CAPTURE = _object(
+FILE = object_schema("name bytes packets", name=_TEXT, bytes=_COUNT, packets=_COUNT, open={"type": "boolean"})
+CAPTURE = object_schema(
     "id files",
     apiVersion={"const": API_VERSION},
     kind={"const": KIND},
@@ -72,8 +68,8 @@ CAPTURE = _object(
     node=_TEXT,
     state={"type": "string", "description": "running, ended, failed, or interrupted by the end of an agent"},
     subject={"type": "string", "description": "what is captured, in words"},
-    asked=_object("", **_SUBJECT),
-    limits=_object("", **{name: {"type": "number"} for name in BOUNDS}),
+    asked=object_schema("", **_SUBJECT),
+    limits=object_schema("", **{name: {"type": "number"} for name in BOUNDS}),
     startedAt=_TEXT,
     endedAt=_TEXT,
     endedBy={"type": "string", "description": "stop, seconds, packets, a problem, a defect, or the end of the agent"},
@@ -81,14 +77,14 @@ CAPTURE = _object(
     events={"type": "integer", "description": "packets, each counted wherever it was seen"},
     packets=_COUNT,
     decided={"type": "integer", "description": "events of flows that the captured policy decides"},
-    losses=_object(
+    losses=object_schema(
         "noRoom rateLimited passedOver notIp", noRoom=_COUNT, rateLimited=_COUNT, passedOver=_COUNT, notIp=_COUNT
     ),
     files={"type": "array", "items": FILE, "description": "the oldest first"},
     filesRemoved={"type": "integer", "description": "files that made room for newer ones"},
     notes={"type": "array", "items": _TEXT},
 )
-CAPTURES = _object("captures", captures={"type": "array", "items": CAPTURE})
+CAPTURES = object_schema("captures", captures={"type": "array", "items": CAPTURE})
 
 OpenWatch = Callable[[Subject, int, int, int], "LiveWatch"]
 """Of what, for how many seconds and packets, and at which rate."""
@@ -105,15 +101,15 @@ class CaptureHandlers:
     def start(self, request: Request) -> Answer:
         """Begin a capture."""
         limits = CaptureLimits(**{name: request.body[name] for name in BOUNDS if name in request.body})
-        return _json(self._ours().start(_subject(request.body), limits))
+        return json_answer(self._ours().start(_subject(request.body), limits))
 
     def listed(self, _request: Request) -> Answer:
         """Every capture."""
-        return _json({"captures": self._ours().listed()})
+        return json_answer({"captures": self._ours().listed()})
 
     def one(self, request: Request) -> Answer:
         """A capture."""
-        return _json(self._ours().one(request.parameters["capture"]))
+        return json_answer(self._ours().one(request.parameters["capture"]))
 
     def file(self, request: Request) -> Answer:
         """A file."""
@@ -121,11 +117,11 @@ class CaptureHandlers:
 
     def stop(self, request: Request) -> Answer:
         """End a capture."""
-        return _json(self._ours().stop(request.parameters["capture"]))
+        return json_answer(self._ours().stop(request.parameters["capture"]))
 
     def delete(self, request: Request) -> Answer:
         """Remove a capture."""
-        return _json(self._ours().delete(request.parameters["capture"]))
+        return json_answer(self._ours().delete(request.parameters["capture"]))
 
     def drops(self, request: Request) -> Answer:
         """Drops as they come."""
@@ -246,7 +242,3 @@ def capture_routes(do: CaptureHandlers) -> tuple[Route, ...]:
             role=OBSERVER,
         ),
     )
-
-
-def _json(document: object) -> Answer:
-    return Answer([json.dumps(document).encode()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -70,6 +71,16 @@ def object_schema(required: str, **properties: Any) -> dict[str, Any]:
         "required": required.split(),
         "properties": properties,
     }
+
+
+def number_schema(least: int, most: int) -> dict[str, Any]:
+    """The schema of a whole number within bounds."""
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+def json_answer(document: object) -> Answer:
+    """A JSON document."""
+    return Answer([json.dumps(document).encode()])
 
 
 def gathered(pieces: Iterable[bytes], most: int = 1 << 20) -> Iterable[bytes]:

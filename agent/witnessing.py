@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from calico_debug.agent.observe import Observer
 from calico_debug.agent.packets.witness import PacketWitness
 from calico_debug.agent.probe import probe
-from calico_debug.agent.routing import OBSERVER, Answer, Request, Route, object_schema
+from calico_debug.agent.routing import OBSERVER, Answer, Request, Route, json_answer, object_schema
 from calico_debug.errors import CalicoDebugError, EvidenceError, MissingEvidence, UsageError
 from calico_debug.evidence.plain import from_plain, to_plain
 from calico_debug.evidence.wire import OBSERVATION_SECONDS
@@ -93,7 +93,7 @@ class Witnessing:
         if ended is None:
             raise MissingEvidence("there is no such observation: it may have ended")
         ended.set()
-        return Answer([json.dumps({"finished": True}).encode()])
+        return json_answer({"finished": True})
 
     def probe(self, request: Request) -> Answer:
         """Send probes of a flow from where its source is on this node."""
@@ -105,7 +105,7 @@ class Witnessing:
             raise UsageError(f"{flow.source} is not {where} {state.name}: probes leave from where their address is")
         words = f"{interface} of {state.name}" if interface else state.name
         report: ProbeReport = probe(flow, interface, words)
-        return Answer([json.dumps(to_plain(report)).encode()])
+        return json_answer(to_plain(report))
 
 
 def _rules(observer: Observer, seconds: float, ended: Event) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calico_debug.agent.routes import CONNECTION, LOOKUP, NETLINK, TRACE
+from calico_debug.agent.evidence_routes import CONNECTION, LOOKUP, NETLINK
+from calico_debug.agent.routes import TRACE
 from calico_debug.agent.routing import Answer, Request, Route, find, problems
 
 
