@@ -19,7 +19,7 @@ from calico_debug.explain.engine import Engine
 from calico_debug.explain.packet_story import Places
 from calico_debug.model.packet_event import Losses
 from calico_debug.policy.marks import mark_words
-from calico_debug.state.workloads import workload_prefixes
+from calico_debug.state.workloads import routed_addresses, workload_prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -186,26 +186,12 @@ class LiveWatch:
 
     def _places(self, namespaces: Namespaces, state: NodeState) -> Places:
         """What pods the namespaces behind interfaces are, by the addresses that are routed there."""
-        routed = self._routed(state)
+        routed = routed_addresses(state, lambda problem: self._note(f"pods are not named: {problem}"))
         pods = {
             inode: _pod(self._cluster, routed.get(name, ())) or f"the pod behind {name}"
             for name, inode in namespaces.behind.items()
         }
-        return Places(self.node, namespaces.home, pods, namespaces.behind)
-
-    def _routed(self, state: NodeState) -> Mapping[str, Sequence[str]]:
-        """Addresses that are routed to one interface each, by the interface."""
-        found: dict[str, list[str]] = {}
-        for family in (4, 6):
-            try:
-                tables = state.routing(family).tables
-            except EvidenceError as error:
-                self._note(f"pods are not named: {error}")
-                continue
-            for route in (route for routes in tables.values() for route in routes):
-                if route.type == "unicast" and len(route.hops) == 1 and route.destination.num_addresses == 1:
-                    found.setdefault(route.hops[0].interface, []).append(str(route.destination.network_address))
-        return found
+        return Places(self.node, namespaces.home, pods, namespaces.behind, routed)
 
 
 def _pod(cluster: ClusterState, addresses: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from calico_debug.agent.clock import now
 from calico_debug.agent.packets.observer import Limits, PacketObserver
 from calico_debug.agent.packets.tally import OBSERVATION, TALLY
 from calico_debug.explain.packet_story import Places, Story
-from calico_debug.state.workloads import workload_prefixes
+from calico_debug.state.workloads import routed_addresses, workload_prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ class PacketWitness:
 
     def __init__(self, state: NodeState, flows: Sequence[Ends], seconds: float) -> None:
         """``flows`` are the flow's ends before and behind translation, ``seconds`` to watch. Nothing is touched yet."""
-        self._node = state.name
+        self._node, self._state = state.name, state
         limits = Limits(seconds=seconds, packets=MOST_PACKETS)
         self._observer = PacketObserver(flows, limits, prefixes=workload_prefixes(state))
         self._begun = 0.0
@@ -54,7 +54,8 @@ class PacketWitness:
         namespaces = self._observer.namespaces
         assert namespaces is not None
         pods = {inode: f"the pod behind {name}" for name, inode in namespaces.behind.items()}
-        story = Story(Places(self._node, namespaces.home, pods, namespaces.behind))
+        routed = routed_addresses(self._state, lambda _: None)
+        story = Story(Places(self._node, namespaces.home, pods, namespaces.behind, routed))
         passed = time.monotonic() - self._begun
         if seconds is not None:
             passed = max(passed, self._observer.limits.seconds - seconds)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from calico_debug.capture.aim import allowed_before
 from calico_debug.cli.render.terminal import Style, safe
-from calico_debug.cli.render.words import address, outcome
+from calico_debug.cli.render.words import address, attribution, outcome
 from calico_debug.explain.packet_document import flag_names
-from calico_debug.explain.packet_story import VERBS, direction, drop_words
+from calico_debug.explain.packet_drops import drop_words
+from calico_debug.explain.packet_story import VERBS, direction
 from calico_debug.model.flow import protocol_name
 from calico_debug.model.packet_event import DROPPED
 
@@ -24,7 +26,7 @@ def event_line(event: PacketEvent, number: int, places: Places, marks: Sequence[
     """One event: time, packet, direction, what and where, ends, what else is known."""
     where = f"{VERBS[event.kind]} {places.of(event)}"
     if event.kind == DROPPED:
-        where += f": {drop_words(event)}"
+        where += f": {drop_words(event, places)}"
     way = direction(event)
     parts = (_clock(event.time), f"#{number}", f"{way:8}" if way else "", where)
     return safe(f"{' '.join(part for part in parts if part)}  {_ends(event)} {_details(event, marks)}") + "\n"
@@ -43,7 +45,7 @@ def summary_lines(
     if story is not None:
         lines.append(f"observed  {style.paint(story.verdict.upper())} on {safe(story.node)}: {safe(story.detail)}")
     if explanation is not None:
-        lines.append(f"predicted {safe(outcome(explanation.verdict, explanation.decision))}")
+        lines.append(f"predicted {safe(outcome(explanation.verdict, explanation.decision))}{_before(explanation)}")
     lines.append(losses_text(numbers, losses, limited_by))
     return "\n".join(lines) + "\n"
 
@@ -60,6 +62,12 @@ def losses_text(numbers: tuple[int, int], losses: Losses, limited_by: str) -> st
     if losses.unreadable:
         text += f"; {losses.unreadable} drops of what is no IP packet not shown"
     return text
+
+
+def _before(explanation: FlowExplanation) -> str:
+    if (step := allowed_before(explanation)) is None:
+        return ""
+    return safe(f"; before that {step.direction} ALLOWED on {step.node} by {attribution(step.policy, step.rule)}")
 
 
 def _count(number: int, what: str) -> str:

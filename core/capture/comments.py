@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calico_debug.capture.aim import allowed_before
-from calico_debug.explain.packet_story import VERBS, direction, drop_words
+from calico_debug.explain.packet_drops import drop_words, on_the_way
+from calico_debug.explain.packet_story import VERBS, direction
 from calico_debug.model.explanation import REASONS
 from calico_debug.model.packet_event import DROPPED
 from calico_debug.model.printable import safe
@@ -32,12 +33,14 @@ def comment(
     way = direction(event) or ("answer" if flow is not None and flow.reply else "")
     parts = [f"{way} {VERBS[event.kind]}".strip() + f" {places.of(event)}"]
     if event.kind == DROPPED:
-        parts[0] += f": {drop_words(event)}"
+        parts[0] += f": {drop_words(event, places)}"
     if marks:
         parts.append(f"mark {', '.join(marks)}")
     if prediction is not None and prediction.explanation is not None:
         sure = flow is None or flow.sure
         parts.append(("" if sure else "if this packet opened its connection, ") + predicted(prediction.explanation))
+        if event.kind == DROPPED and on_the_way(event) and prediction.explanation.verdict == "allowed":
+            parts.append("policy would not drop it")
     elif prediction is not None and prediction.problem:
         parts.append(f"no prediction: {prediction.problem}")
     if decided:

@@ -153,6 +153,9 @@ def _weighed(
         return f"{text}: by this flow or by others that meet the rule, --probe or --observe tells", "undetermined"
     if not own:
         return f"{text}, none of it by packets of this flow", "undetermined"
+    if key.place.rule_id and explanation.verdict not in STOPS and key.packets < own:
+        # The programs ask policy about what opens a connection, and not again where both ends have approved it.
+        return f"{text}: repeated packets of a connection that the programs know are not counted", explanation.verdict
     if key.packets < own:
         return f"{text}, fewer than the {_number(own, 'packet')} of this flow", "undetermined"
     if key.packets == own:

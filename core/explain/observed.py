@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from calico_debug.explain.counted import STOPS, place_of
+from calico_debug.explain.packet_story import NOTHING_SEEN
 from calico_debug.model.explanation import Witness
 from calico_debug.model.flow import PROTOCOL_NUMBERS
 from calico_debug.model.observation import FlowTuple, RulePlace
@@ -44,6 +45,17 @@ def flow_tuples(explanation: FlowExplanation, node: str) -> tuple[FlowTuple, ...
         targets += [(backend.ip, backend.port) for backend in explanation.backends if backend.node in (node, "")]
     found = dict.fromkeys(FlowTuple(number, source, ip_address(ip), port, to) for ip, to in targets)
     return tuple(found)[:MOST_TUPLES]
+
+
+def renamed(explanation: FlowExplanation, node: str) -> str:
+    """What to know where no packet of the flow is seen on a node that gets them from another address, which is that of
+    other flows, too; "" where that is not so.
+    """
+    there = next((number for number, step in enumerate(explanation.steps) if step.node == node), None)
+    if there is None:
+        return ""
+    before = [step for step in explanation.steps[:there] if step.action == "masqueraded" and not step.hypothetical]
+    return f" ({before[-1].detail} on {before[-1].node}: others have that, too)" if before else ""
 
 
 def rejects(explanation: FlowExplanation, event: TraceEvent) -> bool | None:
@@ -85,14 +97,18 @@ class Observed:
         name: Namer,
         observation: Observation | None,
         probe: ProbeReport | None,
+        watched: bool = False,
     ) -> None:
-        """``interfaces`` names the node's interfaces by index; at least one of the last two is there."""
+        """``interfaces`` names the node's interfaces by index; an observation or a probe is there. ``watched`` tells that
+        packets are watched at the interfaces, too.
+        """
         self._explanation = explanation
         self._node = node
         self._interfaces = interfaces
         self._name = name
         self._observation = observation
         self._probe = probe if probe is not None and not probe.error else None
+        self._hint = "" if watched else ": --observe tells"
         self.seen = 0
         """Packets of the flow that were seen."""
 
@@ -128,10 +144,10 @@ class Observed:
         if REFUSAL in answers or any(answer.startswith("icmp") for answer in answers):
             text = f"{sent} answered by {probe.answered_by}: {', '.join(answers)}"
             if probe.answered_by == str(probe.ends.destination) and self._explanation.verdict != "rejected":
-                return "undetermined", f"{text}; nothing may listen there, or a rule refuses: --observe tells"
+                return "undetermined", f"{text}; nothing may listen there, or a rule refuses{self._hint}"
             return "rejected", text
         if probe.ends.protocol in _SILENT_BY_NATURE:
-            return "undetermined", f"{sent} got no answer, which may be so by nature: --observe tells"
+            return "undetermined", f"{sent} got no answer, which may be so by nature{self._hint}"
         return "denied", f"{sent} got no answer"
 
     def _answer_words(self) -> str:
@@ -146,10 +162,13 @@ class Observed:
 
     def _nothing(self, observation: Observation) -> tuple[str, str]:
         if self._probe is None:
-            return "undetermined", f"no packet of the flow was seen on {self._node}"
+            elsewhere = renamed(self._explanation, self._node)
+            return "undetermined", f"{NOTHING_SEEN} on {self._node}{elsewhere}"
         sent = _probes(self._probe.sent)
         if observation.lost:
             return "undetermined", f"{sent} not seen, but the kernel lost events"
+        if elsewhere := renamed(self._explanation, self._node):
+            return "undetermined", f"{sent} not looked for{elsewhere}{self._answer_words()}"
         return "undetermined", f"{sent} did not come to the node's rules{self._answer_words()}"
 
     def _traced(self, observation: Observation, packets: Sequence[TracedPacket]) -> tuple[str, str]:

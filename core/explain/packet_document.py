@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from calico_debug.explain.packet_story import direction
 from calico_debug.model.explanation import API_VERSION
 from calico_debug.model.flow import protocol_name
+from calico_debug.model.packet_event import DROPPED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ def event_document(event: PacketEvent, number: int, places: Places, marks: Seque
         "markMeans": list(marks),
         "reason": event.reason,
         "place": event.place,
+        "foreignSource": event.kind == DROPPED and bool(places.foreign_source(event)),
         "flags": flag_names(event.flags),
         "icmp": list(event.icmp) if event.icmp is not None else None,
         "translated": event.followed,

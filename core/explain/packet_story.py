@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from calico_debug.explain.packet_drops import NO_SOCKET, PURGED, at_socket, drop_words
 from calico_debug.model.explanation import Witness
 from calico_debug.model.flow import PROTOCOL_NUMBERS
 from calico_debug.model.packet_event import DROPPED, RECEIVED, SENT, Ends
@@ -19,56 +20,25 @@ if TYPE_CHECKING:
 MOST_PACKETS = 100_000
 """Packets that are told apart; of more, those that come later are only counted."""
 TCP_RESET, TCP_SYN, TCP_ACK = 0x04, 0x02, 0x10
-NO_SOCKET = "NO_SOCKET"
 VERBS = {RECEIVED: "received by", SENT: "sent by", DROPPED: "DROPPED at"}
-AT_SOCKETS = ("TCP_", "SOCKET_", "UDP_", "PROTO_MEM", NO_SOCKET)
-"""How reasons begin of drops behind the last hook, where the packet had arrived (include/net/dropreason-core.h)."""
-
-MEANINGS: Mapping[str, str] = {
-    "NETFILTER_DROP": "a rule of nftables or iptables",
-    "TC_INGRESS": "an eBPF program at the interface, where packets come in",
-    "TC_EGRESS": "an eBPF program at the interface, where packets go out",
-    "XDP": "an XDP program at the interface",
-    "IP_RPFILTER": "the kernel's reverse path filter, rp_filter",
-    "IP_INNOROUTES": "no route there",
-    "IP_OUTNOROUTES": "no route there",
-    "IP_INADDRERRORS": "the address cannot be routed",
-    "IP_INVALID_SOURCE": "the source address cannot be",
-    "IP_LOCAL_SOURCE": "the source address is the node's own",
-    "IP_LOCALNET": "an address of 127.0.0.0/8 from outside",
-    "PKT_TOO_BIG": "larger than the MTU of the way on",
-    "NEIGH_FAILED": "the next hop does not answer ARP or neighbour discovery",
-    "NEIGH_QUEUEFULL": "too many packets wait for ARP or neighbour discovery",
-    "NEIGH_CREATEFAIL": "no room for another neighbour",
-    "NO_SOCKET": "nothing listens there",
-    "QDISC_DROP": "the queue of the interface",
-    "FULL_RING": "the interface has no room",
-    "CPU_BACKLOG": "the CPU has too many packets waiting",
-    "DEV_READY": "the interface is not up",
-    "IP_NOPROTO": "nothing takes that protocol",
-    "UNHANDLED_PROTO": "nothing takes that protocol",
-}
-"""Reasons of include/net/dropreason-core.h, in words."""
-PLACES: Mapping[str, str] = {
-    "ip_error": "no route there, or one that discards",
-    "ip6_pkt_drop": "no route there, or one that discards",
-    "ip_forward": "not forwarded",
-    "ip6_forward": "not forwarded",
-}
-"""Functions that drop with no reason of their own (net/ipv4/route.c, ip_forward.c; net/ipv6/route.c, ip6_output.c)."""
+LOOPBACK = "lo"
+"""The device of routes to the node or the pod itself, which packets have that came to a socket."""
+NOTHING_SEEN = "no packet of the flow was seen"
+NONE_OPENS = "none of them opens a connection"
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
     """Names of network namespaces by inode. ``home`` is the node's; ``pods`` says what the others are.
 
-    ``leads`` are the namespaces behind the node's interfaces.
+    ``leads`` are the namespaces behind the node's interfaces, ``addresses`` what is routed to an interface.
     """
 
     node: str
     home: int
     pods: Mapping[int, str] = field(default_factory=dict)
     leads: Mapping[str, int] = field(default_factory=dict)
+    addresses: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def of(self, event: PacketEvent) -> str:
         """Where an event was: an interface of the node, or one inside of a pod."""
@@ -76,6 +46,20 @@ class Places:
         if event.namespace == self.home:
             return interface
         return f"{interface} in {self.pods.get(event.namespace, f'namespace {event.namespace}')}"
+
+    def foreign_source(self, event: PacketEvent) -> str:
+        """Whose the source of a packet is not, although it came from there: a pod, in words; "" when nothing is wrong.
+
+        What goes through a pod's interface is from the pod's addresses or to them.
+        """
+        here = event.namespace == self.home and event.interface in self.leads
+        own = self.addresses.get(event.interface, ()) if here else ()
+        ends = event.ends
+        if not own or event.tunnelled or not {str(ends.source), str(ends.destination)}.isdisjoint(own):
+            return ""
+        if ends.source.is_link_local or ends.source.is_unspecified or ends.destination.is_multicast:
+            return ""
+        return self.pods.get(self.leads[event.interface], f"the pod behind {event.interface}")
 
 
 def flow_ends(explanation: FlowExplanation) -> tuple[Ends, ...]:
@@ -94,10 +78,36 @@ class _Packet:
     number: int
     first: PacketEvent
     last: PacketEvent
+    """Before it was dropped."""
     entered: bool = False
     """Received inside of a pod."""
     drop: PacketEvent | None = None
     been: set[tuple[str, int, int]] = field(default_factory=set)
+
+    @property
+    def was_kept(self) -> bool:
+        """Whether it arrived, and lay in the queue of a socket that was closed before it was read.
+
+        A packet that waits for a neighbour, or to be sent, is of the interface where it would have left.
+        """
+        drop, last = self.drop, self.last
+        return (
+            drop is not None
+            and drop.reason == PURGED
+            and last.kind == RECEIVED
+            and drop.namespace == last.namespace
+            and drop.interface in {"", LOOPBACK, last.interface}
+        )
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether nothing was seen of it but that a queue was emptied: raw sockets are given copies of packets."""
+        return self.first is self.last and self.drop is self.first and self.first.reason == PURGED
+
+    @property
+    def died(self) -> bool:
+        """Whether it was dropped on its way, and not by the socket that it came to."""
+        return self.drop is not None and not at_socket(self.drop) and not self.was_kept
 
 
 class Story:
@@ -129,11 +139,12 @@ class Story:
             self._packets.append(packet)
             self._current[event.packet] = packet
         packet.been.add(place)
-        packet.last = event
         if event.kind == DROPPED:
             packet.drop = event
             del self._current[event.packet]
-        elif event.kind == RECEIVED and event.namespace != self._places.home:
+            return packet.number
+        packet.last = event
+        if event.kind == RECEIVED and event.namespace != self._places.home:
             packet.entered = True
         return packet.number
 
@@ -148,24 +159,25 @@ class Story:
         return Witness(verdict, self._places.node, told, at)
 
     def _told(self) -> tuple[str, str]:
-        packets = self._packets
+        packets = [packet for packet in self._packets if not packet.is_copy]
         errors = [p for p in packets if p.first.about]
         requests = [p for p in packets if not p.first.reply and not p.first.about]
         replies = [p for p in packets if p.first.reply and not p.first.about]
         if not requests:
-            told = f"{_number(len(packets))} of the way back only" if packets else "no packet of the flow was seen"
+            told = f"{_number(len(packets))} of the way back only" if packets else NOTHING_SEEN
             return "undetermined", told
         outcomes = Counter(self._outcome(packet) for packet in requests)
         told = "; ".join(f"{_number(count)} {text}" for (_, text), count in outcomes.items())
         verdicts = {verdict for verdict, _ in outcomes}
         verdict = verdicts.pop() if len(verdicts) == 1 else "undetermined"
-        died = any(self._died(packet) for packet in requests)
+        died = any(packet.died for packet in requests)
         answers = [p for p in replies if not _is_reset(p.first)]
-        stopped = next((p.drop for p in answers if p.drop is not None and self._died(p)), None)
+        stopped = [p.drop for p in answers if p.drop is not None and p.died]
         refusal = self._refusal(replies, errors) if verdict == "denied" or not answers else ""
-        if stopped is not None:
-            verdict = "denied"
-            told = f"{told}; an answer dropped at {self._places.of(stopped)}: {drop_words(stopped)}"
+        if stopped:
+            verdict = "denied" if len(stopped) == len(answers) else "undetermined"
+            which = "an answer" if len(answers) == 1 else f"{len(stopped)} of {len(answers)} answers"
+            told = f"{told}; {which} dropped at {self._drop_words(stopped[0])}"
         elif refusal:
             # Where packets arrived, it is the destination itself that refuses them.
             verdict = verdict if verdict == "allowed" or (died and verdict != "denied") else "rejected"
@@ -173,18 +185,22 @@ class Story:
         elif answers:
             verdict = verdict if died else "allowed"
             told = f"{told}; answers seen"
+        if all(_goes_on(packet.first) for packet in requests):
+            told = f"{told}; {NONE_OPENS}"
         return verdict, told
 
     def _outcome(self, packet: _Packet) -> tuple[str, str]:
         """Verdict and words for one packet of the request."""
         drop = packet.drop
-        if drop is not None and self._died(packet):
-            return "denied", f"dropped at {self._places.of(drop)}: {drop_words(drop)}"
-        if drop is not None:
-            return "allowed", f"delivered at {self._places.of(drop)}, where no socket took it: {drop_words(drop)}"
+        if drop is not None and packet.died:
+            return "denied", f"dropped at {self._drop_words(drop)}"
         last = packet.last
         where = self._places.of(last)
-        if packet.entered and last.kind == RECEIVED:
+        if drop is not None and not packet.was_kept:
+            where = where if last.kind == RECEIVED and last.namespace == drop.namespace else self._places.of(drop)
+            end = "no socket took it" if drop.reason == NO_SOCKET else "it ended in a socket"
+            return "allowed", f"delivered at {where}, where {end}: {drop_words(drop, self._places)}"
+        if (packet.entered and last.kind == RECEIVED) or packet.was_kept:
             return "allowed", f"delivered to {where}"
         if last.kind == RECEIVED:
             return "undetermined", f"received by {where}, and then not seen any more"
@@ -195,9 +211,8 @@ class Story:
             return "undetermined", f"sent by {where}, and not seen to arrive on {self._places.node}"
         return "undetermined", f"left {self._places.node} by {where}"
 
-    def _died(self, packet: _Packet) -> bool:
-        """Whether the packet was dropped on its way, and not by the socket that it came to."""
-        return packet.drop is not None and not packet.drop.reason.startswith(AT_SOCKETS)
+    def _drop_words(self, drop: PacketEvent) -> str:
+        return f"{self._places.of(drop)}: {drop_words(drop, self._places)}"
 
     def _refusal(self, replies: list[_Packet], errors: list[_Packet]) -> str:
         if errors and errors[0].first.icmp is not None:
@@ -216,15 +231,13 @@ def direction(event: PacketEvent) -> str:
     return "answer" if event.reply else "request"
 
 
-def drop_words(event: PacketEvent) -> str:
-    """The kernel's reason, the function that dropped, and what the two mean where that is known."""
-    text = f"{event.reason} in {event.place}" if event.place else event.reason
-    meaning = MEANINGS.get(event.reason) or PLACES.get(event.place, "")
-    return f"{text} ({meaning})" if meaning else text
-
-
 def _is_reset(event: PacketEvent) -> bool:
     return event.flags is not None and bool(event.flags & TCP_RESET)
+
+
+def _goes_on(event: PacketEvent) -> bool:
+    """Whether it is of a TCP connection that is there already."""
+    return event.flags is not None and not (event.flags & TCP_SYN and not event.flags & TCP_ACK)
 
 
 def _number(count: int) -> str:

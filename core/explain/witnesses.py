@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from calico_debug.explain.counted import counted
-from calico_debug.explain.observed import Observed, asked, opens
+from calico_debug.explain.observed import Observed, asked, opens, renamed
+from calico_debug.explain.packet_story import NONE_OPENS, NOTHING_SEEN
 from calico_debug.model.explanation import Finding, Witness
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from calico_debug.model.observation import Observation, ProbeReport, Watched
 
 OPEN = "undetermined"
+KNOWN = "the packets are of a connection that conntrack knows already, which policy is not asked about again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def with_witnesses(
             counts.append(count)
             findings.extend(found)
         findings.extend(_not_gathered(one))
-        observed = _joined(one.packets, _told(explanation, one))
+        observed = _joined(_packets(explanation, one), _told(explanation, one))
         if observed is not None:
             seen.append(observed)
             findings.extend(_gaps(one.observation, one.node))
@@ -102,7 +104,15 @@ def _told(explanation: FlowExplanation, one: Gathered) -> Witness | None:
     answered = one.probe is not None and not one.probe.error and one.probed_here
     if one.observation is None and not answered:
         return None
-    return Observed(explanation, one.node, dict(one.interfaces), one.name, one.observation, one.probe).witness()
+    names, watched = dict(one.interfaces), one.packets is not None
+    return Observed(explanation, one.node, names, one.name, one.observation, one.probe, watched).witness()
+
+
+def _packets(explanation: FlowExplanation, one: Gathered) -> Witness | None:
+    """What tracepoints showed, with the reason why that may be nothing."""
+    if one.packets is None or not one.packets.detail.startswith(NOTHING_SEEN):
+        return one.packets
+    return replace(one.packets, detail=f"{one.packets.detail}{renamed(explanation, one.node)}")
 
 
 def _joined(packets: Witness | None, told: Witness | None) -> Witness | None:
@@ -152,7 +162,11 @@ def _likely_reason(observed: Witness, gathered: Gathered) -> str:
     observation = gathered.observation
     requests = asked(observation, gathered.probe) if observation is not None else []
     if requests and not any(opens(packet) for packet in requests):
-        return "the packets are of a connection that conntrack knows already, which policy is not asked about again"
+        return KNOWN
+    if gathered.packets is not None and NONE_OPENS in gathered.packets.detail:
+        return KNOWN
+    if gathered.packets is not None and gathered.packets.verdict == observed.verdict == "denied":
+        return "it may be no policy that drops there; else the rules have changed since they were read: trace again"
     if observation is None and observed.verdict == "denied":
         return "the destination may be down, or another node or network on the way dropped it; --observe tells"
     if any(packet.drop is not None for packet in requests):

@@ -1,4 +1,4 @@
-"""How the names of pods' interfaces begin on a node: Felix's InterfacePrefix, which other CNI plugins change."""
+"""Pods' interfaces on a node: how their names begin (Felix's InterfacePrefix), and which addresses are behind them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from calico_debug.model.nft import Match, Meta, NamePrefix
 from calico_debug.state.dataplane import CALICO_TABLES, IPTABLES_FILTERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from calico_debug.model.nft import Ruleset
     from calico_debug.state.node import NodeState
 
@@ -33,6 +35,21 @@ def workload_prefixes(state: NodeState) -> tuple[str, ...]:
         return programmed_prefixes(state.ruleset) or (DEFAULT,)
     except EvidenceError:
         return (DEFAULT,)
+
+
+def routed_addresses(state: NodeState, note: Callable[[str], None]) -> Mapping[str, Sequence[str]]:
+    """Single addresses that are routed to one interface, by the interface; ``note`` takes why some cannot be known."""
+    found: dict[str, list[str]] = {}
+    for family in (4, 6):
+        try:
+            tables = state.routing(family).tables
+        except EvidenceError as error:
+            note(str(error))
+            continue
+        for route in (route for routes in tables.values() for route in routes):
+            if route.type == "unicast" and len(route.hops) == 1 and route.destination.num_addresses == 1:
+                found.setdefault(route.hops[0].interface, []).append(str(route.destination.network_address))
+    return found
 
 
 def programmed_prefixes(ruleset: Ruleset) -> tuple[str, ...]:

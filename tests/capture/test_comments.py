@@ -27,6 +27,15 @@ def test_a_drop_with_its_prediction() -> None:
     assert "; reason end-of-tier: end of tier: " in text
 
 
+def test_a_drop_that_policy_does_not_explain() -> None:
+    allowed = Prediction(SAMPLES["allowed_same_node"])
+    assert comment(DROP, PLACES, (), allowed).endswith("; policy would not drop it")
+    closed = replace(DROP, reason="QUEUE_PURGE", place="sk_stream_kill_queues")
+    assert "policy would not" not in comment(closed, PLACES, (), allowed)
+    assert "policy would not" not in comment(replace(DROP, kind="sent"), PLACES, (), allowed)
+    assert "policy would not" not in comment(DROP, PLACES, (), Prediction(DENIAL))
+
+
 def test_what_is_not_known_is_said() -> None:
     flow = FlowOf(DROP.ends, sure=False)
     assert "; if this packet opened its connection, predicted DENIED" in comment(

@@ -178,6 +178,22 @@ def test_a_rule_id_counts_for_the_whole_node() -> None:
     assert say(program, replace(seen, after={known: Reading(9)}), None, probes(2))[0] == "undetermined"
 
 
+def test_programs_do_not_count_what_repeats_a_packet_of_a_connection_they_know() -> None:
+    assert ALLOWED.decision is not None
+    evidence = Evidence(rule_id="00000000000000ff")
+    known = RulePlace(rule_id=evidence.rule_id)
+    program = replace(ALLOWED, decision=replace(ALLOWED.decision, dataplane="ebpf", evidence=evidence), steps=())
+    seen = Watched({known: Reading(4)}, {known: Reading(5)}, "", "2026-01-01T00:00:03Z", 3)
+    verdict, detail, _ = say(program, seen, None, probes(2))
+    assert (verdict, detail) == (
+        "allowed",
+        "counter of that rule, which counts for the whole node, +1 in 3 s: repeated packets of a connection that "
+        "the programs know are not counted",
+    )
+    denied = replace(program, verdict="denied")
+    assert say(denied, seen, None, probes(2))[0] == "undetermined"
+
+
 def test_readings_are_not_part_of_comparing() -> None:
     one, other = rule(DROP), replace(rule(DROP), statements=(Counter(99, 99), *rule(DROP).statements[1:]))
     assert one.statements == other.statements

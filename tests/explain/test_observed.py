@@ -7,8 +7,17 @@ from ipaddress import ip_address
 
 import pytest
 
-from calico_debug.explain.observed import MOST_TUPLES, Observed, asked, event_place, flow_tuples, opens, rejects
-from calico_debug.model.explanation import BackendOutcome, FlowEnd, FlowExplanation
+from calico_debug.explain.observed import (
+    MOST_TUPLES,
+    Observed,
+    asked,
+    event_place,
+    flow_tuples,
+    opens,
+    rejects,
+    renamed,
+)
+from calico_debug.model.explanation import BackendOutcome, FlowEnd, FlowExplanation, Step
 from calico_debug.model.observation import FlowTuple, Observation, ProbeReport, TracedPacket, TraceEvent
 from tests.explain.observations import (
     ACK,
@@ -178,6 +187,18 @@ def test_nothing_seen_settles_nothing() -> None:
         "2 probe packets did not come to the node's rules, no answer",
     )
     assert "lost events" in say(ALLOWED, observation(lost=True), probes(1))[1]
+
+
+def test_another_node_may_have_changed_the_source() -> None:
+    masqueraded = Step("node0", "nat", "masqueraded", "source 10.1.1.1 becomes 10.0.0.1")
+    there = Step(NODE, "conntrack", "new", "")
+    changed = replace(ALLOWED, steps=(masqueraded, there))
+    words = "(source 10.1.1.1 becomes 10.0.0.1 on node0: others have that, too)"
+    assert say(changed, observation())[1] == f"no packet of the flow was seen on node1 {words}"
+    assert say(changed, observation(), probes(1))[1] == f"probe packet not looked for {words}, no answer"
+    assert renamed(changed, "node0") == ""
+    assert renamed(replace(ALLOWED, steps=(there, masqueraded)), NODE) == ""
+    assert renamed(changed, "node7") == ""
 
 
 def test_a_full_observation_says_so() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from calico_debug.explain.packet_story import MOST_PACKETS, Places, Story, drop_words, flow_ends
+from calico_debug.explain.packet_drops import drop_words
+from calico_debug.explain.packet_story import MOST_PACKETS, Places, Story, flow_ends
 from calico_debug.model.explanation import BackendOutcome, FlowEnd, FlowExplanation
 from calico_debug.model.packet_event import DROPPED, RECEIVED, SENT, Ends, PacketEvent
 
@@ -26,7 +27,7 @@ def event(kind: str, namespace: int, interface: str, packet: int = 1, **more: An
         packet=(packet, 0),
         namespace=namespace,
         interface=interface,
-        interface_index=sum(interface.encode()),
+        interface_index=sum(interface.encode()),  # none is 0, as in the kernel
         length=60,
         mark=0,
         ends=FLOW.reversed() if reply else FLOW,
@@ -110,6 +111,41 @@ def test_an_answer_that_the_clients_socket_drops_arrived() -> None:
     assert told(*DELIVERED, *ANSWER, taken)[0] == "allowed"
 
 
+def purged(namespace: int, interface: str, packet: int, **more: Any) -> PacketEvent:
+    return event(DROPPED, namespace, interface, packet, reason="QUEUE_PURGE", **more)
+
+
+def test_what_a_socket_has_not_read_when_it_is_closed_arrived() -> None:
+    closed = purged(SERVER_POD, "", 1, place="sk_stream_kill_queues")
+    assert told(*DELIVERED, *ANSWER, closed) == ("allowed", "packet delivered to eth0 in red/web1; answers seen")
+    closed = purged(CLIENT_POD, "", 2, reply=True, place="sk_stream_kill_queues")
+    assert told(*DELIVERED, *ANSWER, closed)[0] == "allowed"
+    # A socket of the node itself.
+    assert told(*REQUEST, purged(HOME, "", 1)) == ("allowed", "packet delivered to calicli")
+
+
+def test_queues_on_the_way_are_no_sockets() -> None:
+    waited = purged(HOME, "caliweb", 1, place="neigh_destroy")
+    assert told(*REQUEST, waited)[0] == "denied"
+    assert told(*LEFT, purged(HOME, "eth0", 1, place="skb_queue_purge_reason"))[0] == "denied"
+
+
+def test_copies_for_raw_sockets_are_no_packets_of_the_flow() -> None:
+    copy = purged(SERVER_POD, "eth0", 8, place="skb_queue_purge_reason")
+    assert told(*DELIVERED, copy) == ("allowed", "packet delivered to eth0 in red/web1")
+    assert told(copy) == ("undetermined", "no packet of the flow was seen")
+
+
+def test_some_answers_are_dropped() -> None:
+    large = [
+        event(SENT, SERVER_POD, "eth0", 3, reply=True),
+        event(DROPPED, HOME, "caliweb", 3, reply=True, reason="PKT_TOO_BIG"),
+    ]
+    verdict, detail = told(*DELIVERED, *ANSWER, *large)
+    assert verdict == "undetermined"
+    assert "1 of 2 answers dropped at caliweb: PKT_TOO_BIG" in detail
+
+
 def test_packets_that_fare_differently() -> None:
     other = [replace(one, packet=(7, 0)) for one in DENIED]
     verdict, detail = told(*DELIVERED, *other)
@@ -139,10 +175,38 @@ def test_packets_beyond_the_limit_are_only_counted(monkeypatch: pytest.MonkeyPat
     assert (story.events, story.packets) == (2, 1)
 
 
-def test_words_of_a_drop() -> None:
-    dropped = event(DROPPED, HOME, "calicli", reason="NOT_SPECIFIED", place="ip_error")
-    assert drop_words(dropped) == "NOT_SPECIFIED in ip_error (no route there, or one that discards)"
-    assert drop_words(replace(dropped, reason="reason 99", place="")) == "reason 99"
+def test_the_answer_to_a_probe_that_resets_what_it_opened() -> None:
+    """As Linux 6.18 reports them: the first is dropped while it waits, the other behind the route, at ``lo``."""
+    waited = event(DROPPED, SERVER_POD, "eth0", reason="NOT_SPECIFIED", place="tcp_v4_rcv")
+    reset = [replace(one, flags=RST, packet=(9, 0)) for one in DELIVERED]
+    taken = event(DROPPED, SERVER_POD, "lo", 9, reason="TCP_RESET", place="tcp_rcv_state_process")
+    verdict, detail = told(*DELIVERED, waited, *ANSWER, *reset, taken)
+    assert verdict == "allowed"
+    assert "packet delivered at eth0 in red/web1, where it ended in a socket: NOT_SPECIFIED in tcp_v4_rcv" in detail
+    assert "packet delivered at eth0 in red/web1, where it ended in a socket: TCP_RESET" in detail
+
+
+def test_packets_of_a_connection_that_is_there() -> None:
+    going = [replace(one, flags=0x10) for one in DELIVERED]
+    assert told(*going)[1].endswith("; none of them opens a connection")
+    assert "none of them" not in told(*going, *[replace(one, packet=(9, 0)) for one in DELIVERED])[1]
+
+
+def test_a_source_that_is_not_the_pods() -> None:
+    places = replace(PLACES, leads={"calicli": CLIENT_POD}, addresses={"calicli": ["10.244.1.99"], "eth0": ["10.0.0.2"]})
+    spoofed = event(DROPPED, HOME, "calicli", reason="TC_INGRESS")
+    assert places.foreign_source(spoofed) == "red/cli1"
+    assert drop_words(spoofed, places).endswith("; its source is no address of red/cli1, where it came from")
+    # To the pod, from it, elsewhere, and where nothing is known.
+    assert not places.foreign_source(replace(spoofed, ends=replace(FLOW, destination=ip_address("10.244.1.99"))))
+    assert not places.foreign_source(replace(spoofed, ends=replace(FLOW, source=ip_address("10.244.1.99"))))
+    assert not places.foreign_source(replace(spoofed, ends=replace(FLOW, source=ip_address("169.254.7.7"))))
+    assert not places.foreign_source(replace(spoofed, interface="eth0"))
+    assert not PLACES.foreign_source(spoofed)
+    story = Story(places)
+    for one in (*REQUEST, spoofed):
+        story.add(one)
+    assert story.witness("").detail.endswith("its source is no address of red/cli1, where it came from")
 
 
 def test_places() -> None:

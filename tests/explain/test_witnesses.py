@@ -8,9 +8,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from calico_debug.explain.document import to_document
+from calico_debug.explain.packet_story import NONE_OPENS, NOTHING_SEEN
 from calico_debug.explain.witnesses import Gathered, together
 from calico_debug.explain.witnesses import with_witnesses as of_nodes
-from calico_debug.model.explanation import FINDINGS, FlowExplanation, Witness
+from calico_debug.model.explanation import FINDINGS, FlowExplanation, Step, Witness
 from calico_debug.model.observation import TracedPacket
 from tests.explain.observations import (
     ACK,
@@ -155,6 +156,26 @@ def test_tracepoints_alone() -> None:
     found = with_witnesses(DENIED, replace(NOTHING, packets=packets))
     assert found.witnesses["observed"] == packets
     assert codes(found) == ["witnesses-agree"]
+
+
+def test_a_dissent_of_tracepoints_does_not_send_for_what_was_done() -> None:
+    packets = Witness("denied", NODE, "packet dropped at eth0 in red/web1: NETFILTER_DROP", "2026-11-21T00:00:00Z")
+    found = with_witnesses(ALLOWED, replace(NOTHING, packets=packets, probe=probes(2)))
+    assert codes(found) == ["witness-dissents"]
+    assert "it may be no policy that drops there" in message(found, "witness-dissents")
+    assert "--observe" not in message(found, "witness-dissents")
+    packets = Witness("allowed", NODE, f"packet delivered; {NONE_OPENS}", "2026-11-21T00:00:00Z")
+    found = with_witnesses(DENIED, replace(NOTHING, packets=packets))
+    assert "conntrack knows already" in message(found, "witness-dissents")
+    refused = with_witnesses(ALLOWED, replace(NOTHING, packets=replace(packets, detail="x"), probe=probes(1, "reset")))
+    assert "--observe" not in refused.witnesses["observed"].detail
+
+
+def test_tracepoints_say_why_nothing_may_be_seen() -> None:
+    steps = (Step("node0", "nat", "masqueraded", "source a becomes b"), Step(NODE, "conntrack", "new", ""))
+    packets = Witness("undetermined", NODE, NOTHING_SEEN, "2026-11-21T00:00:00Z")
+    found = with_witnesses(replace(DENIED, steps=steps), replace(NOTHING, packets=packets))
+    assert found.witnesses["observed"].detail == f"{NOTHING_SEEN} (source a becomes b on node0: others have that, too)"
 
 
 def test_of_several_nodes_those_that_can_tell_speak() -> None:

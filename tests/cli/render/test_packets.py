@@ -6,10 +6,13 @@ import json
 from dataclasses import replace
 from ipaddress import ip_address
 
-from calico_debug.cli.render.packets import event_line
+from calico_debug.cli.render.packets import event_line, summary_lines
+from calico_debug.cli.render.terminal import PLAIN
 from calico_debug.explain.packet_document import event_document, json_line
 from calico_debug.explain.packet_story import direction
-from calico_debug.model.packet_event import Ends
+from calico_debug.model.explanation import Decision, PolicyRef, Step
+from calico_debug.model.packet_event import Ends, Losses
+from tests.cli.samples import SAMPLES
 from tests.explain.test_packet_story import DELIVERED, DENIED, ERROR, PLACES
 
 EVENT = replace(DELIVERED[1], time=1_795_274_845_474_073_460, mark=0x1000042)
@@ -72,6 +75,26 @@ def test_a_document_leaves_out_what_is_not_known() -> None:
         "nft_do_chain",
         "0x1",
         ["0x1"],
+    )
+
+
+def test_a_document_tells_a_source_that_is_not_the_pods() -> None:
+    places = replace(PLACES, leads={"calicli": 7}, addresses={"calicli": ["10.244.1.99"]})
+    assert event_document(DENIED[-1], 3, places, ())["foreignSource"] is True
+    assert "foreignSource" not in event_document(DENIED[-2], 3, places, ())
+
+
+def test_what_was_allowed_before_is_in_the_summary() -> None:
+    step = Step("node1", "egress", "allowed", "", "egress", "platform", PolicyRef("NetworkPolicy", "out", "red"))
+    left = replace(
+        SAMPLES["denied_end_of_tier"],
+        verdict="undetermined",
+        decision=Decision("node1", "ebpf", "missing-evidence", detail="goes on"),
+        steps=(step,),
+    )
+    text = summary_lines(None, left, (1, 1), Losses(), "", PLAIN)
+    assert text.startswith(
+        "predicted UNDETERMINED on node1: goes on; before that egress ALLOWED on node1 by NetworkPolicy red/out\n"
     )
 
 
