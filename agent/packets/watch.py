@@ -22,7 +22,7 @@ from calico_debug.policy.marks import mark_words
 from calico_debug.state.workloads import routed_addresses, workload_prefixes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from calico_debug.agent.packets.namespaces import Namespaces
     from calico_debug.capture.aim import Aim, NamedPolicy

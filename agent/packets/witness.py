@@ -28,7 +28,8 @@ class PacketWitness:
 
     def __init__(self, state: NodeState, flows: Sequence[Ends], seconds: float) -> None:
         """``flows`` are the flow's ends before and behind translation, ``seconds`` to watch. Nothing is touched yet."""
-        self._node, self._state = state.name, state
+        self._node = state.name
+        self._routed = routed_addresses(state, lambda _: None)
         limits = Limits(seconds=seconds, packets=MOST_PACKETS)
         self._observer = PacketObserver(flows, limits, prefixes=workload_prefixes(state))
         self._begun = 0.0
@@ -54,8 +55,7 @@ class PacketWitness:
         namespaces = self._observer.namespaces
         assert namespaces is not None
         pods = {inode: f"the pod behind {name}" for name, inode in namespaces.behind.items()}
-        routed = routed_addresses(self._state, lambda _: None)
-        story = Story(Places(self._node, namespaces.home, pods, namespaces.behind, routed))
+        story = Story(Places(self._node, namespaces.home, pods, namespaces.behind, self._routed))
         passed = time.monotonic() - self._begun
         if seconds is not None:
             passed = max(passed, self._observer.limits.seconds - seconds)

@@ -148,19 +148,19 @@ def _backends(explanation: FlowExplanation) -> Iterator[Row]:
 
 
 def _evidence(explanation: FlowExplanation) -> Iterator[Row]:
-    """The witnesses, each of another opinion marked as such, then the place in the kernel that shows the decision."""
-    said = []
-    for name, witness in explanation.witnesses.items():
-        text = witness.detail or name
-        other = witness.verdict != explanation.verdict
-        if other and witness.verdict == "undetermined":
-            said.append(f"{name} leaves it open: {text}")
-        else:
-            said.append(f"{name} says {witness.verdict.upper()}: {text}" if other else text)
-    if said:
-        yield Row("evidence", "; ".join(said))
+    """What the prediction is from, and the place in the kernel that shows the decision; then the other witnesses, node
+    by node, each of another opinion marked as such.
+    """
+    witnesses = dict(explanation.witnesses)
+    if (predicted := witnesses.pop("predicted", None)) is not None:
+        yield Row("evidence", predicted.detail or "predicted")
     if explanation.decision and (place := words.evidence_text(explanation.decision.evidence)):
         yield Row("evidence", place)
+    for name, witness in witnesses.items():
+        first, *others = [f"on {one.node} {one.detail}" for one in witness.nodes] or [witness.detail or name]
+        opinion = "leaves it open" if witness.verdict == "undetermined" else f"says {witness.verdict.upper()}"
+        yield Row(name, first if witness.verdict == explanation.verdict else f"{opinion}: {first}")
+        yield from (Row(name, detail) for detail in others)
 
 
 def lay_out(found: list[Row], style: Style) -> list[str]:

@@ -99,8 +99,8 @@ class Observed:
         probe: ProbeReport | None,
         watched: bool = False,
     ) -> None:
-        """``interfaces`` names the node's interfaces by index; an observation or a probe is there. ``watched`` tells that
-        packets are watched at the interfaces, too.
+        """``interfaces`` names the node's interfaces by index; an observation or a probe is there. ``watched`` tells
+        that packets are watched at the interfaces, too.
         """
         self._explanation = explanation
         self._node = node

@@ -17,6 +17,8 @@ NO_REASON = "NOT_SPECIFIED"
 SOCKET_FUNCTIONS = ("tcp_v4_", "tcp_v6_", "tcp_rcv_", "tcp_check_req", "tcp_child_")
 """How functions begin behind the last hook that drop without a reason (net/ipv4/tcp_ipv4.c, tcp_input.c,
 tcp_minisocks.c; net/ipv6/tcp_ipv6.c)."""
+TAKEN = (NO_REASON, "TCP_RESET")
+"""Reasons that a socket gives for packets that did what they were sent for."""
 
 MEANINGS: Mapping[str, str] = {
     "NETFILTER_DROP": "a rule of nftables or iptables",

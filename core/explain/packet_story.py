@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from calico_debug.explain.packet_drops import NO_SOCKET, PURGED, at_socket, drop_words
+from calico_debug.explain.packet_drops import NO_SOCKET, PURGED, TAKEN, at_socket, drop_words
 from calico_debug.model.explanation import Witness
 from calico_debug.model.flow import PROTOCOL_NUMBERS
 from calico_debug.model.packet_event import DROPPED, RECEIVED, SENT, Ends
@@ -197,8 +197,11 @@ class Story:
         last = packet.last
         where = self._places.of(last)
         if drop is not None and not packet.was_kept:
-            where = where if last.kind == RECEIVED and last.namespace == drop.namespace else self._places.of(drop)
-            end = "no socket took it" if drop.reason == NO_SOCKET else "it ended in a socket"
+            if last.kind != RECEIVED or last.namespace != drop.namespace:
+                where = self._places.pods.get(drop.namespace, self._places.of(drop))
+            if drop.reason in TAKEN:
+                return "allowed", f"delivered to {where}"
+            end = "no socket took it" if drop.reason == NO_SOCKET else "a socket dropped it"
             return "allowed", f"delivered at {where}, where {end}: {drop_words(drop, self._places)}"
         if (packet.entered and last.kind == RECEIVED) or packet.was_kept:
             return "allowed", f"delivered to {where}"

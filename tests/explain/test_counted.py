@@ -185,11 +185,8 @@ def test_programs_do_not_count_what_repeats_a_packet_of_a_connection_they_know()
     program = replace(ALLOWED, decision=replace(ALLOWED.decision, dataplane="ebpf", evidence=evidence), steps=())
     seen = Watched({known: Reading(4)}, {known: Reading(5)}, "", "2026-01-01T00:00:03Z", 3)
     verdict, detail, _ = say(program, seen, None, probes(2))
-    assert (verdict, detail) == (
-        "allowed",
-        "counter of that rule, which counts for the whole node, +1 in 3 s: repeated packets of a connection that "
-        "the programs know are not counted",
-    )
+    assert verdict == "allowed"
+    assert detail.endswith("+1 in 3 s: repeated packets of a connection that the programs know are not counted")
     denied = replace(program, verdict="denied")
     assert say(denied, seen, None, probes(2))[0] == "undetermined"
 

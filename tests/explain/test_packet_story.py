@@ -181,9 +181,11 @@ def test_the_answer_to_a_probe_that_resets_what_it_opened() -> None:
     reset = [replace(one, flags=RST, packet=(9, 0)) for one in DELIVERED]
     taken = event(DROPPED, SERVER_POD, "lo", 9, reason="TCP_RESET", place="tcp_rcv_state_process")
     verdict, detail = told(*DELIVERED, waited, *ANSWER, *reset, taken)
-    assert verdict == "allowed"
-    assert "packet delivered at eth0 in red/web1, where it ended in a socket: NOT_SPECIFIED in tcp_v4_rcv" in detail
-    assert "packet delivered at eth0 in red/web1, where it ended in a socket: TCP_RESET" in detail
+    assert (verdict, detail) == ("allowed", "2 packets delivered to eth0 in red/web1; answers seen")
+    # Where programs redirect packets straight into the pod, nothing was seen of them there.
+    assert "packet delivered to red/web1" in told(*DELIVERED, *ANSWER, *reset[:2], taken)[1]
+    full = event(DROPPED, SERVER_POD, "eth0", reason="SOCKET_RCVBUFF", place="udp_queue_rcv_one_skb")
+    assert "delivered at eth0 in red/web1, where a socket dropped it: SOCKET_RCVBUFF" in told(*DELIVERED, full)[1]
 
 
 def test_packets_of_a_connection_that_is_there() -> None:
@@ -193,7 +195,8 @@ def test_packets_of_a_connection_that_is_there() -> None:
 
 
 def test_a_source_that_is_not_the_pods() -> None:
-    places = replace(PLACES, leads={"calicli": CLIENT_POD}, addresses={"calicli": ["10.244.1.99"], "eth0": ["10.0.0.2"]})
+    addresses = {"calicli": ["10.244.1.99"], "eth0": ["10.0.0.2"]}
+    places = replace(PLACES, leads={"calicli": CLIENT_POD}, addresses=addresses)
     spoofed = event(DROPPED, HOME, "calicli", reason="TC_INGRESS")
     assert places.foreign_source(spoofed) == "red/cli1"
     assert drop_words(spoofed, places).endswith("; its source is no address of red/cli1, where it came from")

@@ -46,15 +46,15 @@ def test_what_became_of_a_flow(lab: Lab, source: str, protocol: str, port: int, 
 
 def test_what_a_closed_socket_did_not_read_is_no_drop_on_the_way(lab: Lab) -> None:
     """The end of the connection comes to a client that closed its socket before, and nobody reads it."""
-    source, target = lab.topology.address("red/cli1"), lab.topology.address("red/web1")
-    with namespaces.entered(lab.namespace("red/web1")):
+    source, target = lab.topology.address("red/web1"), lab.topology.address("blue/db1")
+    with namespaces.entered(lab.namespace("blue/db1")):
         server = socket.create_server((target, 8079))
     with namespaces.entered(lab.namespace("node1")):
         live = LiveSource("node1")
         explanation = EvidenceTracer(live).trace(Question(source, f"{target}:8079", "tcp"))
         witness = PacketWitness(NodeState(live.node("node1")), flow_ends(explanation), 1).__enter__()
     try:
-        with namespaces.entered(lab.namespace("red/cli1")):
+        with namespaces.entered(lab.namespace("red/web1")):
             client = socket.create_connection((target, 8079), 5)
         accepted, _ = server.accept()
         client.close()
@@ -69,17 +69,17 @@ def test_what_a_closed_socket_did_not_read_is_no_drop_on_the_way(lab: Lab) -> No
 
 
 def test_a_source_that_is_not_the_pods(lab: Lab) -> None:
+    target, sender = lab.topology.address("red/web1"), lab.namespace("blue/db1")
     with namespaces.entered(lab.namespace("node1")):
         live = LiveSource("node1")
-        question = Question(lab.topology.address("red/cli1"), f"{lab.topology.address('red/web1')}:80", "tcp")
-        explanation = EvidenceTracer(live).trace(question)
+        explanation = EvidenceTracer(live).trace(Question("10.9.9.9", f"{target}:80", "tcp"))
         witness = PacketWitness(NodeState(live.node("node1")), flow_ends(explanation), 0.5).__enter__()
+    namespaces.ip(sender, ["addr add 10.9.9.9/32 dev eth0"])
     try:
-        assert explanation.source.port is None
-        spoofed = lab.flow("blue/db1", "red/web1", "tcp", 80)
-        lab.send(replace(spoofed, source_address=lab.topology.address("red/cli1")))
+        lab.send(replace(lab.flow("blue/db1", "red/web1", "tcp", 80), source_address="10.9.9.9"))
         told = witness.finish()
     finally:
         witness.__exit__()
+        namespaces.ip(sender, ["addr del 10.9.9.9/32 dev eth0"])
     assert told.verdict == "denied"
     assert "its source is no address of the pod behind cali" in told.detail

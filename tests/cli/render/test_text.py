@@ -32,7 +32,10 @@ DENIED   tcp 10.244.1.30 -> 10.96.20.3:80 -> 10.244.2.32:9001       node1 (nftab
             tier platform  DENIED    end of tier: {NO_MATCH}
                            closest   {CLOSEST}
   ingress   would be ALLOWED on node2 by GlobalNetworkPolicy platform.management, rule 0
-  evidence  predicted from the rules in the kernel; drop counter of that rule +2 in 3 s; probe packet dropped there
+  evidence  predicted from the rules in the kernel
+            table ip calico, chain filter-cali-fw-cali0123456789a, handle 214, rule id platform|deny, counter at 2 packets
+  counted   drop counter of that rule +2 in 3 s
+  observed  probe packet dropped there
 """
 
 
