@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from calico_debug.activity import say
 from calico_debug.agent.probe import LONGEST as PROBE_SECONDS
 from calico_debug.agent.watch import Watch
 from calico_debug.errors import EvidenceError
@@ -22,7 +23,7 @@ from calico_debug.state.node import NodeState
 from calico_debug.state.ruleset import KernelRuleset
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from calico_debug.agent.instruments import Instruments, Observing
     from calico_debug.evidence.source import NetlinkDump, NodeEvidence
@@ -31,8 +32,13 @@ if TYPE_CHECKING:
     from calico_debug.model.observation import TracedPacket, Wanted
 
 
+START_SECONDS = 10.0
+"""How long other nodes may take until they observe, too."""
+
+
 class Post:
-    """One node of the flow while witnesses are gathered: `begin`, perhaps `probe`, then `finish`. Closed at the end.
+    """One node of the flow while witnesses are gathered: `count`, `observe`, `start`, perhaps `probe`, then `finish`.
+    Closed at the end.
 
     What fails on this node is told by what `finish` gives, and keeps no other node from being asked.
     """
@@ -63,21 +69,27 @@ class Post:
         """Whether the flow starts on this node."""
         return self._explanation.source.node == self._node.name
 
-    def begin(self) -> None:
-        """Read the counters, then begin to observe; packets are seen from its return on. Raises `EvidenceError`."""
-        wanted = self._wanted
-        if wanted.watch is not None or wanted.probe:
+    def count(self) -> None:
+        """Read the counters. Raises `EvidenceError`."""
+        if self._wanted.watch is not None or self._wanted.probe:
             interfaces = _program_interfaces(self._state, self._explanation)
             self._watch = Watch(self._node, places(self._explanation, self._node.name), interfaces)
-        self._begun = time.monotonic()
+
+    def observe(self) -> None:
+        """Begin to observe; packets are seen from its return on. Raises `EvidenceError`."""
+        wanted = self._wanted
         if wanted.observe is None:
             return
         try:
-            self._observe(wanted.observe + (PROBE_SECONDS if wanted.probe else 0.0))
+            self._observe(wanted.observe + START_SECONDS + (PROBE_SECONDS if wanted.probe else 0.0))
         except EvidenceError as error:
             if self._watch is None:
                 raise
             self._refusal = f"{self._node.name}: {error}"
+
+    def start(self) -> None:
+        """Let the time that is wanted pass from now on."""
+        self._begun = time.monotonic()
 
     def _observe(self, seconds: float) -> None:
         self._refusal = _no_trace(self._state, self._explanation)
@@ -138,21 +150,20 @@ class Post:
 def gather(posts: Sequence[Post], wanted: Wanted) -> tuple[list[Gathered], dict[str, str]]:
     """Do what is wanted on every node at the same time: what was seen, and of nodes where that failed, why.
 
-    Counters are read before anything else begins and after everything has ended, and every node observes before a probe
-    leaves. Whatever ends this early, nothing of it stays on a node.
+    Counters of every node are read before anything else begins, which takes its time where there are many, and after
+    everything has ended; every node observes before the time that is wanted begins, and before a probe leaves. Whatever
+    ends this early, nothing of it stays on a node.
     """
     failed: dict[str, str] = {}
     gathered: list[Gathered] = []
     with ExitStack() as stack:
-        begun: list[Post] = []
         for post in posts:
             stack.callback(post.close)
-            try:
-                post.begin()
-            except EvidenceError as error:
-                failed[post.name] = str(error)
-            else:
-                begun.append(post)
+        begun = _each(_each(posts, Post.count, failed), Post.observe, failed)
+        for post in begun:
+            post.start()
+        if seconds := max(wanted.observe or 0, wanted.watch or 0):
+            say(f"watching {', '.join(post.name for post in begun)} from now on for {seconds:g} s")
         prober = next((post for post in begun if post.is_source), begun[0] if begun else None)
         report = prober.probe() if wanted.probe and prober is not None else None
         for post in begun:
@@ -161,6 +172,19 @@ def gather(posts: Sequence[Post], wanted: Wanted) -> tuple[list[Gathered], dict[
             except EvidenceError as error:
                 failed[post.name] = str(error)
     return gathered, failed
+
+
+def _each(posts: Sequence[Post], do: Callable[[Post], None], failed: dict[str, str]) -> list[Post]:
+    """Those of the nodes where it can be done."""
+    done = []
+    for post in posts:
+        try:
+            do(post)
+        except EvidenceError as error:
+            failed[post.name] = str(error)
+        else:
+            done.append(post)
+    return done
 
 
 def _program_interfaces(state: NodeState, explanation: FlowExplanation) -> tuple[str, ...]:

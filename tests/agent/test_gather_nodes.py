@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from calico_debug.activity import heard_by
 from calico_debug.agent.gather import Post, gather
 from calico_debug.cli.environment import Question
 from calico_debug.cli.tracer import EvidenceTracer
@@ -83,6 +85,34 @@ def test_every_node_observes_before_a_probe_leaves(explanation: FlowExplanation)
     assert all(one.probe is not None and one.probe.sent == 1 for one in gathered)
     assert all(one.watched is not None for one in gathered)
     assert failed == {}
+
+
+def test_the_time_that_is_wanted_begins_when_every_node_observes(
+    explanation: FlowExplanation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(
+        "calico_debug.agent.gather.time", SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda _: None)
+    )
+    wanted = Wanted(observe=3)
+    given: list[float] = []
+    heard: list[str] = []
+
+    class Slow(Noted):
+        def trace_rules(self, flows: Sequence[FlowTuple], seconds: float) -> Noted:
+            clock[0] += 4
+            assert seconds > 3 + 4
+            return super().trace_rules(flows, seconds)
+
+        def finish(self, seconds: float) -> Observation:
+            given.append(seconds)
+            return super().finish(seconds)
+
+    slow = [Post(SOURCE.node(name), explanation, wanted, lambda *_: "", Slow(name, [])) for name in ("node1", "node2")]
+    with heard_by(heard.append):
+        gather(slow, wanted)
+    assert given == [3, 3]
+    assert "watching node1, node2 from now on for 3 s" in heard
 
 
 def test_a_node_that_cannot_observe_is_counted(explanation: FlowExplanation) -> None:
