@@ -25,6 +25,7 @@ from tests.cli.samples import CLIENT_EGRESS, SAMPLES
 ENDS = ("tcp", FlowEnd("10.0.0.1"), FlowEnd("10.0.0.2", 80))
 NO_MATCH = "client/platform.client-egress selects the pod, none of its rules matched"
 CLOSEST = "rule 0 allows ports 80, 6379 of namespace stars; this flow goes to management-ui:9001"
+PLACE = "table ip calico, chain filter-cali-fw-cali0123456789a, handle 214, rule id platform|deny, counter at 2 packets"
 DESIGN = f"""\
 DENIED   tcp 10.244.1.30 -> 10.96.20.3:80 -> 10.244.2.32:9001       node1 (nftables)
   service   management-ui:80 -> 10.244.2.32:9001 (1 of 1 backends)
@@ -33,7 +34,7 @@ DENIED   tcp 10.244.1.30 -> 10.96.20.3:80 -> 10.244.2.32:9001       node1 (nftab
                            closest   {CLOSEST}
   ingress   would be ALLOWED on node2 by GlobalNetworkPolicy platform.management, rule 0
   evidence  predicted from the rules in the kernel
-            table ip calico, chain filter-cali-fw-cali0123456789a, handle 214, rule id platform|deny, counter at 2 packets
+            {PLACE}
   counted   drop counter of that rule +2 in 3 s
   observed  probe packet dropped there
 """
