@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 END_OF_TIER = "end-of-tier"
 """A value of ``decision.reason``: policies of a tier select the endpoint, and none of their rules matched."""
+ALTERNATIVES = "alternatives"
+"""Another: what the flow meets depends on something open, such as the backend."""
 NAMED = 3
 """As many ends or pods are named in words."""
 
@@ -58,9 +60,10 @@ class NamedPolicy:
 
 def allowed_before(explanation: FlowExplanation) -> Step | None:
     """The policy that let the flow go on, where it is open what becomes of it behind: a node whose evidence is not here
-    is the usual case.
+    is the usual case. None where backends fare differently: each has its own way, and steps are those of one.
     """
-    if explanation.verdict != "undetermined":
+    decision = explanation.decision
+    if explanation.verdict != "undetermined" or (decision is not None and decision.reason == ALTERNATIVES):
         return None
     steps = (one for one in reversed(explanation.steps) if one.policy and not one.hypothetical)
     return next((one for one in steps if one.action == "allowed"), None)

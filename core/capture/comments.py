@@ -38,8 +38,11 @@ def comment(
         parts.append(f"mark {', '.join(marks)}")
     if prediction is not None and prediction.explanation is not None:
         sure = flow is None or flow.sure
-        parts.append(("" if sure else "if this packet opened its connection, ") + predicted(prediction.explanation))
-        if event.kind == DROPPED and on_the_way(event) and prediction.explanation.verdict == "allowed":
+        backend = _backend(prediction.explanation, event, way)
+        opening = "" if sure else "if this packet opened its connection, "
+        parts.append(opening + predicted(prediction.explanation, backend))
+        verdict = (backend or prediction.explanation).verdict
+        if event.kind == DROPPED and on_the_way(event) and verdict == "allowed":
             parts.append("policy would not drop it")
     elif prediction is not None and prediction.problem:
         parts.append(f"no prediction: {prediction.problem}")
@@ -48,16 +51,27 @@ def comment(
     return safe("; ".join(parts))
 
 
-def predicted(explanation: FlowExplanation) -> str:
-    """Verdict, tier, policy, rule and reason, each with its word, so that a display filter finds them."""
-    decision = explanation.decision
+def _backend(explanation: FlowExplanation, event: PacketEvent, way: str) -> BackendOutcome | None:
+    """The one of several backends that a packet shows to be the connection's, behind the translation."""
+    ends = event.ends
+    ip, port = (ends.source, ends.source_port) if way == "answer" else (ends.destination, ends.destination_port)
+    backends = explanation.backends if len(explanation.backends) > 1 else ()
+    return next((one for one in backends if one.ip == str(ip) and one.port in (port or None, None)), None)
+
+
+def predicted(explanation: FlowExplanation, backend: BackendOutcome | None = None) -> str:
+    """Verdict, tier, policy, rule and reason, each with its word, so that a display filter finds them; those of the
+    ``backend``, if one is known.
+    """
+    verdict, decision = (backend or explanation).verdict, (backend or explanation).decision
+    whose = f" for backend {backend.ip}" if backend is not None else ""
     if decision is None:
-        return f"predicted {explanation.verdict.upper()}"
-    parts = [f"predicted {explanation.verdict.upper()}{f' on {decision.node}' if decision.node else ''}"]
+        return f"predicted {verdict.upper()}{whose}"
+    parts = [f"predicted {verdict.upper()}{whose}{f' on {decision.node}' if decision.node else ''}"]
     parts += _who(decision.tier, decision.policy, decision.rule)
     why = decision.detail or REASONS.get(decision.reason, "")
     parts.append(f"reason {decision.reason}{f': {why}' if why else ''}")
-    if (step := allowed_before(explanation)) is not None:
+    if backend is None and (step := allowed_before(explanation)) is not None:
         parts.append(f"before that {step.direction} allowed on {step.node}")
         parts += _who(step.tier, step.policy, step.rule)
     return "; ".join(parts)

@@ -9,7 +9,7 @@ import pytest
 from calico_debug.capture.comments import comment, names, predicted
 from calico_debug.capture.flows import FlowOf
 from calico_debug.capture.predictions import Prediction
-from calico_debug.model.explanation import Decision, PolicyRef, RuleRef, Step
+from calico_debug.model.explanation import BackendOutcome, Decision, PolicyRef, RuleRef, Step
 from tests.cli.samples import SAMPLES
 from tests.explain.test_packet_story import DENIED, PLACES
 
@@ -79,6 +79,32 @@ def test_what_was_allowed_before_the_evidence_ends() -> None:
         "predicted UNDETERMINED on node1; reason missing-evidence: goes on; before that egress allowed on node1; tier "
         "platform; policy NetworkPolicy red/out"
     )
+
+
+def test_steps_of_one_backend_are_not_those_of_all() -> None:
+    step = Step("node1", "ingress", "allowed", "", "ingress", "platform", PolicyRef("NetworkPolicy", "in", "red"))
+    decision = Decision("node1", "nftables", "alternatives", detail="one of them")
+    several = replace(DENIAL, verdict="undetermined", decision=decision, steps=(step,))
+    assert predicted(several) == "predicted UNDETERMINED on node1; reason alternatives: one of them"
+
+
+def test_a_packet_that_shows_its_backend_has_the_prediction_for_that() -> None:
+    here, there = str(DROP.ends.destination), "10.9.9.9"
+    allowed = Decision("node1", "nftables", "rule", "ingress", "platform", PolicyRef("GlobalNetworkPolicy", "web"))
+    backends = (BackendOutcome(there, 80, "denied"), BackendOutcome(here, 80, "allowed", decision=allowed))
+    several = replace(
+        DENIAL, verdict="undetermined", decision=replace(allowed, reason="alternatives"), backends=backends
+    )
+    text = comment(DROP, PLACES, (), Prediction(several), FlowOf(DROP.ends))
+    assert f"; predicted ALLOWED for backend {here} on node1; tier platform; policy GlobalNetworkPolicy web; " in text
+    assert text.endswith("; policy would not drop it")
+    answer = replace(DROP, kind="sent", ends=DROP.ends.reversed())
+    assert f"ALLOWED for backend {here}" in comment(answer, PLACES, (), Prediction(several), FlowOf(DROP.ends, True))
+    # Before the translation it is open, and so it is at another port.
+    for other in (replace(DROP.ends, destination=DROP.ends.source), replace(DROP.ends, destination_port=81)):
+        text = comment(replace(DROP, ends=other), PLACES, (), Prediction(several), FlowOf(DROP.ends))
+        assert "; predicted UNDETERMINED on node1; " in text
+    assert predicted(several, backends[0]) == f"predicted DENIED for backend {there}"
 
 
 def test_names() -> None:
