@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from calico_debug.activity import say
@@ -14,6 +15,7 @@ from calico_debug.errors import EvidenceError
 from calico_debug.explain.counted import places
 from calico_debug.explain.observed import flow_tuples
 from calico_debug.explain.packet_story import flow_ends
+from calico_debug.explain.phrases import AT_CONNECT
 from calico_debug.explain.witnesses import Gathered
 from calico_debug.model.explanation import Witness
 from calico_debug.model.observation import Observation, ProbeReport
@@ -21,6 +23,7 @@ from calico_debug.state.combined import IPTABLES_LEGACY, IPTABLES_NFT, CombinedR
 from calico_debug.state.dataplane import EBPF, IPTABLES
 from calico_debug.state.node import NodeState
 from calico_debug.state.ruleset import KernelRuleset
+from calico_debug.walk.bpf_services import CONNECT_FAILS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from calico_debug.evidence.source import NetlinkDump, NodeEvidence
     from calico_debug.explain.observed import Namer
     from calico_debug.model.explanation import FlowExplanation
-    from calico_debug.model.observation import TracedPacket, Wanted
+    from calico_debug.model.observation import FlowTuple, TracedPacket, Wanted
 
 
 START_SECONDS = 10.0
@@ -112,9 +115,11 @@ class Post:
             error = f"the flow starts {place}: run there, or send a packet by hand and use --observe"
         elif self._explanation.new_connection is not None:
             error = "the connection exists, and a probe would break it: leave out the source port"
+        elif (decision := self._explanation.decision) is not None and CONNECT_FAILS in decision.detail:
+            error = "a process is refused as it connects, and sends no packet that could be tried"
         if error:
             return ProbeReport(0, words, self._flows[0], error=error)
-        return self._instruments.probe(self._flows[0], source.interface, words)
+        return self._instruments.probe(_as_sent(self._flows[0], self._explanation), source.interface, words)
 
     def finish(self, report: ProbeReport | None, *, probed_here: bool) -> Gathered:
         """Wait until what is wanted has passed, and give what was seen. Raises `EvidenceError`."""
@@ -172,6 +177,15 @@ def gather(posts: Sequence[Post], wanted: Wanted) -> tuple[list[Gathered], dict[
             except EvidenceError as error:
                 failed[post.name] = str(error)
     return gathered, failed
+
+
+def _as_sent(flow: FlowTuple, explanation: FlowExplanation) -> FlowTuple:
+    """The ends of packets as the flow's sender makes them: to the backend, where it is chosen as a process connects."""
+    chosen = any(step.detail.endswith(AT_CONNECT) for step in explanation.steps if step.stage == "service")
+    if not chosen or len(explanation.backends) != 1:
+        return flow
+    (backend,) = explanation.backends
+    return replace(flow, destination=ip_address(backend.ip), destination_port=backend.port)
 
 
 def _each(posts: Sequence[Post], do: Callable[[Post], None], failed: dict[str, str]) -> list[Post]:

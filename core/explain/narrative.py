@@ -15,7 +15,7 @@ from calico_debug.explain.denials import cause_of
 from calico_debug.explain.evaluation import ALLOWED, DENIED, EndpointVisit, TierVisit, endpoint_visits
 from calico_debug.explain.hookorder import order_finding
 from calico_debug.explain.kube_proxy import is_kube_proxy
-from calico_debug.explain.phrases import OUTSIDE_TIERS, end_of_tier, spot, undecided_tier
+from calico_debug.explain.phrases import AT_CONNECT, OUTSIDE_TIERS, end_of_tier, spot, undecided_tier
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.model.explanation import Decision, Finding, RuleRef, Step
 from calico_debug.model.routing import address_from_int
@@ -238,7 +238,7 @@ class _Narrator:
             asked = self._name(family, event.before.destination).removeprefix("service ")
             detail = f"{asked}{' ' if asked else ''}{origin} -> {target}{f' ({known})' if known else ''}"
             if event.at_connect:
-                detail = f"{detail}, as the process connects: no packet has the service's address"
+                detail = f"{detail}, {AT_CONNECT}"
             stage = "service" if service else "nat"
             self._step(Step(node, stage, "translated", detail, evidence=evidence, hypothetical=event.hypothetical))
         else:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from calico_debug.model.explanation import PolicyRef
     from calico_debug.walk.packet import Port
 
+AT_CONNECT = "as the process connects: no packet has the service's address"
 OUTSIDE_TIERS = {
     "profile": "no tier decided; profile {profile} allows",
     "established": "conntrack knows the connection, policy is not asked again",

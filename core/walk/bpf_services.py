@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.packet import Packet
 
+CONNECT_FAILS = "connect() fails"
+"""What a process sees where its service has no endpoints, and the backend is chosen as it connects."""
+
 
 class Services:
     """The services that packets are sent to."""
@@ -72,7 +75,7 @@ class Services:
         count = service.local_count if "internal-local" in service.flag_words else service.count
         if count == 0:
             # What a UDP socket sends without having connected goes on as it is, and tc refuses it.
-            why = f"the service at {shown} has no endpoints: connect() fails (operation not permitted)"
+            why = f"the service at {shown} has no endpoints: {CONNECT_FAILS} (operation not permitted)"
             return Refusal("no-endpoints", why, active=True) if packet.protocol == TCP else None
         return self._pick(service, packet, packet.dport, 0, count, shown, chooser)
 

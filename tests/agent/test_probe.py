@@ -20,8 +20,10 @@ from calico_debug.agent.probe import namespace_behind, probe
 from calico_debug.agent.probe_packets import MARK_ID, PAYLOAD
 from calico_debug.errors import EvidenceError
 from calico_debug.evidence.bundle import open_bundle
-from calico_debug.model.explanation import NewConnection
-from calico_debug.model.observation import FlowTuple, Wanted
+from calico_debug.explain.phrases import AT_CONNECT
+from calico_debug.model.explanation import BackendOutcome, Decision, NewConnection, Step
+from calico_debug.model.observation import FlowTuple, ProbeReport, Wanted
+from calico_debug.walk.bpf_services import CONNECT_FAILS
 from tests.explain.observations import DENIED
 from tests.lab import namespaces
 from tests.lab.demo import RECORDING
@@ -182,6 +184,35 @@ def test_what_no_probe_can_be_made_of(protocol: int, port: int | None, said: str
     ends = FlowTuple(protocol, ip_address("10.0.0.1"), ip_address("10.0.0.2"), None, port)
     report = probe(ends, "", "node1")
     assert (report.sent, said in report.error) == (0, True)
+
+
+def test_a_probe_goes_where_a_process_connects_to() -> None:
+    sent: list[FlowTuple] = []
+
+    class Noting(KernelInstruments):
+        def probe(self, flow: FlowTuple, interface: str, words: str) -> ProbeReport:
+            assert interface
+            sent.append(flow)
+            return ProbeReport(1, words, flow)
+
+    node = open_bundle(str(RECORDING)).node("node1")
+    step = Step("node1", "service", "translated", f"svc 10.96.0.9:80 -> 10.244.2.9:8080, {AT_CONNECT}")
+    source = replace(DENIED.source, node="node1", interface="cali1")
+    one = replace(DENIED, source=source, steps=(step,), backends=(BackendOutcome("10.244.2.9", 8080, "allowed"),))
+    two = replace(one, backends=(*one.backends, BackendOutcome("10.244.2.10", 8080, "allowed")))
+    by_packet = replace(one, steps=(replace(step, detail="svc 10.96.0.9:80 -> 10.244.2.9:8080"),))
+    for explanation in (one, two, by_packet):
+        Post(node, explanation, Wanted(probe=True), lambda *_: "", Noting()).probe()
+    asked = (str(DENIED.destination.ip), DENIED.destination.port)
+    assert [(str(flow.destination), flow.destination_port) for flow in sent] == [("10.244.2.9", 8080), asked, asked]
+
+
+def test_who_is_refused_as_it_connects_sends_nothing() -> None:
+    node = open_bundle(str(RECORDING)).node("node1")
+    refused = Decision("node1", "ebpf", "no-endpoints", detail=f"no endpoints: {CONNECT_FAILS} (not permitted)")
+    here = replace(DENIED, decision=refused, source=replace(DENIED.source, node="node1"))
+    report = Post(node, here, Wanted(probe=True), lambda *_: "", KernelInstruments()).probe()
+    assert (report.sent, "refused as it connects" in report.error) == (0, True)
 
 
 def test_connections_that_exist_are_not_probed() -> None:
