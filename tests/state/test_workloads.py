@@ -7,7 +7,7 @@ import json
 import pytest
 
 from calico_debug.state.node import NodeState
-from calico_debug.state.workloads import workload_prefixes
+from calico_debug.state.workloads import routed_addresses, workload_prefixes
 from tests.evidence.memory import MemoryNode
 
 SAVED = """*filter
@@ -52,3 +52,18 @@ def interface(key: str, name: str) -> object:
 )
 def test_prefixes(files: dict[str, str], expected: tuple[str, ...]) -> None:
     assert workload_prefixes(NodeState(MemoryNode(files))) == expected
+
+
+def test_addresses_behind_interfaces() -> None:
+    routes = [
+        {"dst": "10.244.1.10", "dev": "cali1", "scope": "link", "flags": []},
+        {"dst": "10.244.1.11", "dev": "cali1", "scope": "link", "flags": []},
+        {"dst": "10.244.2.0/24", "gateway": "192.168.0.2", "dev": "eth0", "flags": []},
+        {"type": "local", "dst": "192.168.0.1", "dev": "eth0", "table": "local", "scope": "host", "flags": []},
+    ]
+    problems: list[str] = []
+    files = {"ip-route-all.json": json.dumps(routes), "ip-rule.json": "[]", "ip6-route-all.json": "no JSON"}
+    node = NodeState(MemoryNode(files))
+    assert routed_addresses(node, problems.append) == {"cali1": ["10.244.1.10", "10.244.1.11"]}
+    (problem,) = problems
+    assert "ip6-route-all.json" in problem
