@@ -26,8 +26,10 @@ from calico_debug.decode.packet_events import (
     decode_losses,
     encode_settings,
     filter_entries,
+    reason_name,
 )
 from calico_debug.errors import EvidenceError
+from calico_debug.explain.packet_drops import PURGED
 from calico_debug.model.packet_event import Losses
 from calico_debug.state.workloads import DEFAULT
 
@@ -226,8 +228,14 @@ class PacketObserver:
         self._set(maps, namespaces)
 
     def _set(self, maps: Mapping[str, int], namespaces: Namespaces) -> None:
+        known = reasons()
+        purged = next((number for number in known if reason_name(number, known) == PURGED), 0)
         settings = encode_settings(
-            self._flows, rate=self.limits.rate, vxlan_port=namespaces.vxlan_port, data=self._data
+            self._flows,
+            rate=self.limits.rate,
+            vxlan_port=namespaces.vxlan_port,
+            data=self._data,
+            purged=purged if self._drops else 0,
         )
         _write(maps["cdebug_settings"], ONE, settings)
 

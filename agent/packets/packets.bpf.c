@@ -93,7 +93,8 @@ struct event {
 	u8 data[SNAP];
 };
 
-struct settings { u32 shapes, mode, window_limit, vxlan_port, snap, flows; u64 addresses[ADDRESS_WORDS]; };
+// Purged: the reason of what a closed socket had not read, where that is no drop; its packets have no device any more.
+struct settings { u32 shapes, mode, window_limit, vxlan_port, snap, flows, purged, zero; u64 addresses[ADDRESS_WORDS]; };
 // The last three are of the rate limit: the time, as of which tick, and what was told in its window.
 struct totals { u64 matched, ring_full, limited, unreadable, time, tick, in_window; };
 // What: fingerprint 32 bits, which 10, milliseconds 22. In one word each, since two CPUs may write at once.
@@ -506,6 +507,8 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 	struct settings *given = lookup(&cdebug_settings, &zero);
 	struct event *event = lookup(&cdebug_scratch, &own);
 	if (!given || !event)
+		return 0;
+	if (reason && reason == given->purged && !skb->dev)
 		return 0;
 	// Through memory: the verifier lets nobody calculate with a pointer.
 	*(volatile u64 *)&event->packet = (u64)skb;

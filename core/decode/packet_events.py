@@ -16,8 +16,8 @@ EVENT = struct.Struct("=QQQIIIIIIHH16s16s16sHHBBHBBBBHH")
 """struct event, without its data."""
 TUPLE = struct.Struct("=16s16sHHBBH")
 """struct tuple: source, destination, source port, destination port, protocol, version of IP, zero."""
-SETTINGS = struct.Struct("=IIIIII1024s")
-"""struct settings: shapes, mode, limit of a window, port of VXLAN, bytes of a packet, flows, addresses' bits."""
+SETTINGS = struct.Struct("=IIIIIIII1024s")
+"""struct settings: shapes, mode, limit of a window, port of VXLAN, bytes, flows, a reason, zero, addresses' bits."""
 TOTALS = struct.Struct("=QQQQQQQ")
 """struct totals of one program and CPU: matched, ring_full, limited, unreadable, and three of the rate limit."""
 ONE = struct.pack("=I", 0)
@@ -113,8 +113,12 @@ def filter_entries(flows: Sequence[Ends], first: int = 0) -> dict[bytes, bytes]:
     return entries
 
 
-def encode_settings(flows: Sequence[Ends] | None, *, rate: int = 0, vxlan_port: int = 0, data: int = 0) -> bytes:
-    """Settings for a filter, or with None for all drops; ``rate`` events a second and CPU, 0 for no limit."""
+def encode_settings(
+    flows: Sequence[Ends] | None, *, rate: int = 0, vxlan_port: int = 0, data: int = 0, purged: int = 0
+) -> bytes:
+    """Settings for a filter, or with None for all drops; ``rate`` events a second and CPU, 0 for no limit. ``purged``
+    is the reason of packets that closed sockets had not read, which are then no drops.
+    """
     shapes = 0
     known = flows or ()
     for ends in known:
@@ -130,7 +134,8 @@ def encode_settings(flows: Sequence[Ends] | None, *, rate: int = 0, vxlan_port: 
             }[bool(one.source_port), bool(one.destination_port)]
     limit = -(-rate // WINDOWS_A_SECOND)
     mode = DROPS_ONLY if flows is None else 0
-    return SETTINGS.pack(shapes, mode, limit, vxlan_port, min(data, MOST_DATA), len(known), address_bits(known))
+    snap = min(data, MOST_DATA)
+    return SETTINGS.pack(shapes, mode, limit, vxlan_port, snap, len(known), purged, 0, address_bits(known))
 
 
 def address_bits(flows: Sequence[Ends]) -> bytes:

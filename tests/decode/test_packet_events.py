@@ -65,7 +65,7 @@ def decoded(data: bytes, filtered: bool = True) -> PacketEvent:
 
 def test_sizes_are_those_of_the_program() -> None:
     """struct event up to its data, struct tuple, settings and totals of packets.bpf.c."""
-    assert (EVENT.size, TUPLE.size, SETTINGS.size, TOTALS.size) == (116, 40, 1048, 56)
+    assert (EVENT.size, TUPLE.size, SETTINGS.size, TOTALS.size) == (116, 40, 1056, 56)
 
 
 def test_a_received_packet() -> None:
@@ -184,8 +184,8 @@ def test_settings_before_anything_is_looked_for() -> None:
 
 
 def test_settings_of_all_drops() -> None:
-    _, mode, limit, *_ = SETTINGS.unpack(encode_settings(None, rate=15))
-    assert (mode, limit) == (DROPS_ONLY, 2)
+    _, mode, limit, _, _, flows, purged, *_ = SETTINGS.unpack(encode_settings(None, rate=15, purged=88))
+    assert (mode, limit, flows, purged) == (DROPS_ONLY, 2, 0, 88)
 
 
 def test_losses_are_summed() -> None:

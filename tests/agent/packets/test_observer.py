@@ -440,6 +440,27 @@ def test_all_drops_are_limited_in_the_kernel_and_counted(lab: Lab) -> None:
     assert losses.ring_full == 0
 
 
+@pytest.mark.parametrize("watched", ["all drops", "drops of a pod", "a pod"])
+def test_what_a_closed_socket_had_not_read_is_no_drop(lab: Lab, watched: str) -> None:
+    """Where only drops are wanted; else it tells that a packet arrived, here the end of a connection."""
+    address = lab.topology.address("blue/db1")
+    flows = None if watched == "all drops" else [everything_of(ip_address(address))]
+    with ExitStack() as stack:
+        with namespaces.entered(lab.namespace("blue/db1")):
+            server = stack.enter_context(socket.create_server((address, 8079)))
+        with namespaces.entered(lab.namespace("node1")):
+            observer = PacketObserver(flows, SHORT, drops=watched == "drops of a pod")
+            stack.enter_context(observer)
+        with namespaces.entered(lab.namespace("red/web1")):
+            client = socket.create_connection((address, 8079), 5)
+        accepted, _ = server.accept()
+        client.close()
+        assert accepted.recv(1) == b""
+        accepted.close()
+        seen = told(observer)
+    assert ("QUEUE_PURGE" in {reason for _, reason in seen.drops}) == (watched == "a pod")
+
+
 def test_first_bytes_of_packets(lab: Lab) -> None:
     flow = lab.flow("red/web1", "blue/db1", "udp", 53)
     with observing(lab, "node1", ends(lab, flow), data=256) as observer:
