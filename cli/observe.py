@@ -14,7 +14,7 @@ import click
 from calico_debug.cli.environment import Environment, Place, WatchQuestion
 from calico_debug.cli.errors import one_line, warn
 from calico_debug.cli.exit_codes import ExitCode
-from calico_debug.cli.options import COLOURS, cluster_options, node_option
+from calico_debug.cli.options import COLOURS, agents_option, cluster_options, node_option
 from calico_debug.cli.render.terminal import Style
 from calico_debug.model.subject import Subject, checked
 
@@ -88,6 +88,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say how many drops are watched, and where."""
     for option in (
         click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one."),
+        agents_option,
         cluster_options,
         node_option,
         click.option(

@@ -28,6 +28,14 @@ node_option = click.option(
 """Of commands on a node whose name may be another than its host's."""
 
 
+agents_option = click.option(
+    "--agents",
+    metavar="NS",
+    help='Live: the namespace of the agents that other nodes are asked through, or "off"; calico-debug when left out.',
+)
+"""Of commands that predict what becomes of a flow, over all nodes of it."""
+
+
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that name the cluster of a live node."""
     for option in (

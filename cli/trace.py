@@ -14,6 +14,7 @@ from calico_debug.cli.options import (
     WANTED,
     TraceOptions,
     agent_identity_options,
+    agents_option,
     bundle_option,
     check,
     cluster_options,
@@ -76,11 +77,7 @@ HELP = """Explain what happens to one flow, or to many.
 @cluster_options
 @click.option("--agent", metavar="SOCKET_OR_URL", help="Read a node through its agent (calico-debug agent).")
 @agent_identity_options
-@click.option(
-    "--agents",
-    metavar="NS",
-    help='Live: the namespace of the agents that other nodes are asked through, or "off"; calico-debug when left out.',
-)
+@agents_option
 @click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one.")
 @click.option(
     "-o",

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from calico_debug.cli.tracer import open_place
+from calico_debug.cli.environment import Question
+from calico_debug.cli.tracer import open_place, open_tracer
 from calico_debug.errors import EvidenceError, UsageError
 
 if TYPE_CHECKING:
     from calico_debug.agent.packets.watch import LiveWatch
     from calico_debug.cli.environment import Place, WatchQuestion
     from calico_debug.evidence.source import EvidenceSource
+    from calico_debug.model.explanation import FlowExplanation
 
 
 def open_watch(place: Place, platform: str, question: WatchQuestion) -> LiveWatch:
@@ -28,5 +30,11 @@ def open_watch(place: Place, platform: str, question: WatchQuestion) -> LiveWatc
     def source() -> EvidenceSource:
         return open_place(place, platform)[0]
 
+    subject = replace(question.subject, namespace=namespace)
+
+    def predict() -> FlowExplanation:
+        asked = Question(subject.source, subject.destination, subject.protocol, subject.via)
+        return open_tracer(place, platform).trace(asked)
+
     limits = Limits(question.seconds, question.packets, question.bytes, question.rate)
-    return LiveWatch(source, replace(question.subject, namespace=namespace), limits, question.data)
+    return LiveWatch(source, subject, limits, question.data, predict=predict)

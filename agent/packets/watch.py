@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from calico_debug.agent.packets.namespaces import Namespaces
-    from calico_debug.capture.aim import Aim, NamedPolicy
+    from calico_debug.capture.aim import Aim, NamedPolicy, Predict
     from calico_debug.evidence.source import EvidenceSource
     from calico_debug.model.explanation import FlowExplanation
     from calico_debug.model.packet_event import PacketEvent
@@ -52,10 +52,11 @@ class LiveWatch:
         limits: Limits,
         data: int = 0,
         kind: str = OBSERVATION,
+        predict: Predict | None = None,
     ) -> None:
         """Resolve names and predict; ``data`` is how many bytes of each packet are wanted. ``open_source`` gives the
-        evidence of this node, as it is when it is called. ``kind`` is what the tally counts it for. Raises
-        `CalicoDebugError`; nothing is watched yet.
+        evidence of this node, as it is when it is called. ``kind`` is what the tally counts it for. ``predict``
+        explains a flow from more than this node's evidence. Raises `CalicoDebugError`; nothing is watched yet.
         """
         self._open, self._asked, self._kind = open_source, subject, kind
         self.notes: list[str] = []
@@ -69,7 +70,7 @@ class LiveWatch:
             (self._state,) = engine.states.values()
             self.node = self._state.name
             self.places = Places(self.node, 0)
-            aim = self._take(find_aim(engine, subject, self.node))
+            aim = self._take(find_aim(engine, subject, self.node, predict))
             self.subject, self.explanation, self.policy = aim.text, aim.explanation, aim.policy
             self._dataplane = _dataplane(self._state)
             prefixes = workload_prefixes(self._state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,10 +83,17 @@ class Aim:
     notes: tuple[str, ...] = ()
 
 
-def find_aim(engine: Engine, subject: Subject, node: str) -> Aim:
-    """What to look for on ``node``. Raises `CalicoDebugError` when a name is not known."""
+Predict = Callable[[], "FlowExplanation"]
+"""Explains the one flow that is watched. Raises `CalicoDebugError`."""
+
+
+def find_aim(engine: Engine, subject: Subject, node: str, predict: Predict | None = None) -> Aim:
+    """What to look for on ``node``; a flow's prediction is made by ``predict``, else from what ``engine`` has.
+
+    Raises `CalicoDebugError` when a name is not known.
+    """
     if subject.is_flow:
-        return _flow(engine, subject)
+        return _flow(engine, subject, predict)
     if subject.pod:
         return _pod(engine, subject, node)
     if subject.policy:
@@ -93,7 +101,7 @@ def find_aim(engine: Engine, subject: Subject, node: str) -> Aim:
     return Aim(None, "all drops")
 
 
-def _flow(engine: Engine, subject: Subject) -> Aim:
+def _flow(engine: Engine, subject: Subject, predict: Predict | None) -> Aim:
     flow = Resolver(engine.cluster, engine.states).resolve(
         subject.source,
         subject.destination,
@@ -104,7 +112,7 @@ def _flow(engine: Engine, subject: Subject) -> Aim:
     notes: tuple[str, ...] = ()
     explanation = None
     try:
-        explanation = engine.explain(flow)
+        explanation = predict() if predict is not None else engine.explain(flow)
         ends = flow_ends(explanation)
     except EvidenceError as error:
         # Packets are seen all the same, translated ones only as long as they are followed.

@@ -8,9 +8,9 @@ from ipaddress import ip_address
 import pytest
 
 from calico_debug.capture.aim import Aim, find_aim
-from calico_debug.errors import UsageError
+from calico_debug.errors import EvidenceError, UsageError
 from calico_debug.explain.engine import Engine
-from calico_debug.model.explanation import Decision, PolicyRef
+from calico_debug.model.explanation import Decision, FlowExplanation, PolicyRef
 from calico_debug.model.packet_event import everything_of
 from calico_debug.model.subject import Subject
 from tests.recordings import recordings
@@ -39,6 +39,23 @@ def test_a_flow_with_its_prediction(engine: Engine) -> None:
     assert found.ends is not None
     assert [str(one.destination) for one in found.ends] == ["10.96.20.3", "10.244.2.32"]
     assert found.text == "tcp 10.244.1.30 -> 10.96.20.3:80 or 10.244.2.32:9001"
+
+
+def test_a_prediction_made_elsewhere(engine: Engine) -> None:
+    """As over all nodes of the flow, where ``engine`` has one of them."""
+    flow = Subject(POD, "svc/management-ui/management-ui")
+    known = aim(engine, flow).explanation
+    assert known is not None
+    allowed = replace(known, verdict="allowed")
+    assert find_aim(engine, flow, "node1", lambda: allowed).explanation is allowed
+
+    def fails() -> FlowExplanation:
+        raise EvidenceError("no agent answers")
+
+    found = find_aim(engine, flow, "node1", fails)
+    assert (found.explanation, found.notes) == (None, ("no prediction: no agent answers",))
+    assert found.ends is not None
+    assert [str(one.destination) for one in found.ends] == ["10.96.20.3"]
 
 
 @pytest.mark.parametrize("name", [POD, f"pod/{POD}", str(ADDRESS)])

@@ -128,6 +128,18 @@ def test_three_witnesses_over_two_nodes(reached: Agents, case: str, place: str) 
     assert "witnesses-agree" in {finding["code"] for finding in asked["findings"]}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("agents_of", "verdict"), [((), "denied"), (("--agents", "off"), "undetermined")])
+def test_what_is_watched_on_one_node_is_predicted_over_both(
+    reached: Agents, agents_of: tuple[str, ...], verdict: str
+) -> None:
+    source, target = ENDS["denied by ingress"]
+    limits = ("--seconds", "0.3", "-o", "json")
+    done = reached.run("observe", "--from", source, "--to", target, *agents_of, *limits, node="node1")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["predicted"] == verdict
+
+
 def tables(reached: Agents, node: str) -> str:
     return namespaces.run(reached.lab.namespace(node), ["nft", "list", "tables"])
 
