@@ -8,7 +8,7 @@ from itertools import groupby
 
 from calico_debug.cli.render import words
 from calico_debug.cli.render.terminal import Style, safe, wrap
-from calico_debug.model.explanation import VERDICTS, Decision, FlowExplanation, Step
+from calico_debug.model.explanation import VERDICTS, Decision, FlowExplanation, Step, Witness
 
 ALWAYS_SHOWN = ("service", "egress", "ingress", "host", "reply")
 """Stages that make the story; the steps of the others are shown only where they decide."""
@@ -148,19 +148,31 @@ def _backends(explanation: FlowExplanation) -> Iterator[Row]:
 
 
 def _evidence(explanation: FlowExplanation) -> Iterator[Row]:
-    """What the prediction is from, and the place in the kernel that shows the decision; then the other witnesses, node
-    by node, each of another opinion marked as such.
+    """The witnesses, each of another opinion marked as such, then the place in the kernel that shows the decision; a
+    witness on several nodes has lines of its own, node by node.
     """
-    witnesses = dict(explanation.witnesses)
-    if (predicted := witnesses.pop("predicted", None)) is not None:
-        yield Row("evidence", predicted.detail or "predicted")
+    several = {name: witness for name, witness in explanation.witnesses.items() if len(witness.nodes) > 1}
+    said = [
+        f"{_opinion(name, witness, explanation)}{witness.detail or name}"
+        for name, witness in explanation.witnesses.items()
+        if name not in several
+    ]
+    if said:
+        yield Row("evidence", "; ".join(said))
     if explanation.decision and (place := words.evidence_text(explanation.decision.evidence)):
         yield Row("evidence", place)
-    for name, witness in witnesses.items():
-        first, *others = [f"on {one.node} {one.detail}" for one in witness.nodes] or [witness.detail or name]
-        opinion = "leaves it open" if witness.verdict == "undetermined" else f"says {witness.verdict.upper()}"
-        yield Row(name, first if witness.verdict == explanation.verdict else f"{opinion}: {first}")
-        yield from (Row(name, detail) for detail in others)
+    for name, witness in several.items():
+        opinion = _opinion("", witness, explanation)
+        for one in witness.nodes:
+            yield Row(name, f"{opinion}on {one.node} {one.detail}")
+            opinion = ""
+
+
+def _opinion(name: str, witness: Witness, explanation: FlowExplanation) -> str:
+    if witness.verdict == explanation.verdict:
+        return ""
+    said = "leaves it open" if witness.verdict == "undetermined" else f"says {witness.verdict.upper()}"
+    return f"{name} {said}: ".lstrip()
 
 
 def lay_out(found: list[Row], style: Style) -> list[str]:

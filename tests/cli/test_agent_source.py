@@ -22,7 +22,7 @@ from calico_debug.explain.document import to_document
 from calico_debug.model.bpf_objects import MapInfo, RawEntries
 from calico_debug.model.conntrack import Tuple
 from tests.agent.serving import serving
-from tests.agent.test_routes import Netlink
+from tests.agent.test_evidence_routes import Netlink
 from tests.evidence.memory import MemoryNode, MemorySource
 from tests.recordings import Recording, recordings
 

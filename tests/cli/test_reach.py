@@ -201,7 +201,7 @@ def test_another_nodes_agent_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_an_agent_of_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("calico_debug.agent.routes.__version__", "9.9.9")
+    monkeypatch.setattr("calico_debug.agent.evidence_routes.__version__", "9.9.9")
     with agents(tmp_path) as sockets:
         found = ask(sockets, DENIED)
     assert found.verdict == "denied"

@@ -19,13 +19,13 @@ from calico_debug.model.explanation import (
     PolicyRef,
     RuleRef,
     Step,
+    Witness,
 )
 from tests.cli.samples import CLIENT_EGRESS, SAMPLES
 
 ENDS = ("tcp", FlowEnd("10.0.0.1"), FlowEnd("10.0.0.2", 80))
 NO_MATCH = "client/platform.client-egress selects the pod, none of its rules matched"
 CLOSEST = "rule 0 allows ports 80, 6379 of namespace stars; this flow goes to management-ui:9001"
-PLACE = "table ip calico, chain filter-cali-fw-cali0123456789a, handle 214, rule id platform|deny, counter at 2 packets"
 DESIGN = f"""\
 DENIED   tcp 10.244.1.30 -> 10.96.20.3:80 -> 10.244.2.32:9001       node1 (nftables)
   service   management-ui:80 -> 10.244.2.32:9001 (1 of 1 backends)
@@ -33,10 +33,7 @@ DENIED   tcp 10.244.1.30 -> 10.96.20.3:80 -> 10.244.2.32:9001       node1 (nftab
             tier platform  DENIED    end of tier: {NO_MATCH}
                            closest   {CLOSEST}
   ingress   would be ALLOWED on node2 by GlobalNetworkPolicy platform.management, rule 0
-  evidence  predicted from the rules in the kernel
-            {PLACE}
-  counted   drop counter of that rule +2 in 3 s
-  observed  probe packet dropped there
+  evidence  predicted from the rules in the kernel; drop counter of that rule +2 in 3 s; probe packet dropped there
 """
 
 
@@ -50,6 +47,20 @@ def with_steps(*steps: Step, decision: Decision | None = None, verdict: str = "d
 
 def test_reads_like_the_design() -> None:
     assert render(SAMPLES["denied_end_of_tier"], PLAIN).startswith(DESIGN)
+
+
+def test_a_witness_on_several_nodes_has_a_line_for_each() -> None:
+    here, there = Witness("denied", "n1", "packet left n1"), Witness("denied", "n2", "packet dropped at eth0")
+    witnesses = {
+        "predicted": Witness("denied", "n1", "predicted"),
+        "counted": Witness("undetermined", "n1", "nothing moved", nodes=(here,)),
+        "observed": Witness("allowed", "n2", "all of it", nodes=(here, there)),
+    }
+    assert body(FlowExplanation(*ENDS, "denied", None, witnesses=witnesses))[-3:] == [
+        "  evidence  predicted; counted leaves it open: nothing moved",
+        "  observed  says ALLOWED: on n1 packet left n1",
+        "            on n2 packet dropped at eth0",
+    ]
 
 
 @pytest.mark.parametrize("name", SAMPLES)
