@@ -117,6 +117,8 @@ class Post:
             error = "the connection exists, and a probe would break it: leave out the source port"
         elif (decision := self._explanation.decision) is not None and CONNECT_FAILS in decision.detail:
             error = "a process is refused as it connects, and sends no packet that could be tried"
+        elif _is_chosen_at_connect(self._explanation) and len(self._explanation.backends) > 1:
+            error = "the backend is chosen as a process connects, and may be any: ask for one by its address"
         if error:
             return ProbeReport(0, words, self._flows[0], error=error)
         return self._instruments.probe(_as_sent(self._flows[0], self._explanation), source.interface, words)
@@ -179,12 +181,15 @@ def gather(posts: Sequence[Post], wanted: Wanted) -> tuple[list[Gathered], dict[
     return gathered, failed
 
 
+def _is_chosen_at_connect(explanation: FlowExplanation) -> bool:
+    return any(step.detail.endswith(AT_CONNECT) for step in explanation.steps if step.stage == "service")
+
+
 def _as_sent(flow: FlowTuple, explanation: FlowExplanation) -> FlowTuple:
     """The ends of packets as the flow's sender makes them: to the backend, where it is chosen as a process connects."""
-    chosen = any(step.detail.endswith(AT_CONNECT) for step in explanation.steps if step.stage == "service")
-    if not chosen or len(explanation.backends) != 1:
+    if not explanation.backends or not _is_chosen_at_connect(explanation):
         return flow
-    (backend,) = explanation.backends
+    backend = explanation.backends[0]
     return replace(flow, destination=ip_address(backend.ip), destination_port=backend.port)
 
 

@@ -201,10 +201,14 @@ def test_a_probe_goes_where_a_process_connects_to() -> None:
     one = replace(DENIED, source=source, steps=(step,), backends=(BackendOutcome("10.244.2.9", 8080, "allowed"),))
     two = replace(one, backends=(*one.backends, BackendOutcome("10.244.2.10", 8080, "allowed")))
     by_packet = replace(one, steps=(replace(step, detail="svc 10.96.0.9:80 -> 10.244.2.9:8080"),))
-    for explanation in (one, two, by_packet):
+    reports = [
         Post(node, explanation, Wanted(probe=True), lambda *_: "", Noting()).probe()
+        for explanation in (one, two, by_packet)
+    ]
     asked = (str(DENIED.destination.ip), DENIED.destination.port)
-    assert [(str(flow.destination), flow.destination_port) for flow in sent] == [("10.244.2.9", 8080), asked, asked]
+    assert [(str(flow.destination), flow.destination_port) for flow in sent] == [("10.244.2.9", 8080), asked]
+    assert [report.sent for report in reports] == [1, 0, 1]
+    assert "may be any: ask for one by its address" in reports[1].error
 
 
 def test_who_is_refused_as_it_connects_sends_nothing() -> None:
