@@ -9,7 +9,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 
 from calico_debug.decode.bpf_structs import Field, Kind, Layout, uint
-from calico_debug.model.bpf import CleanupTimeouts, TcGlobals, XdpGlobals
+from calico_debug.model.bpf import TcGlobals, XdpGlobals
+from calico_debug.model.bpf_conntrack import CleanupTimeouts
 from calico_debug.model.routing import Address
 
 NO_JUMP = 0xFFFFFFFF

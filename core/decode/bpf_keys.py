@@ -10,7 +10,7 @@ import struct
 
 from calico_debug.decode.bpf_layout_types import MapLayout, Role
 from calico_debug.decode.bpf_layouts_conntrack import key_layout
-from calico_debug.model.bpf import ConntrackKey
+from calico_debug.model.bpf_conntrack import ConntrackKey
 from calico_debug.model.routing import Address
 
 PADDED = frozenset({Role.NAT_FRONTENDS})

@@ -10,7 +10,7 @@ from typing import Any
 from calico_debug.decode.bpf_layout_types import MapLayout, Role
 from calico_debug.decode.bpf_layouts_nat import FRONTEND_PREFIX
 from calico_debug.decode.bpf_structs import Fields
-from calico_debug.model import bpf
+from calico_debug.model import bpf, bpf_conntrack, bpf_nat
 from calico_debug.model.bpf_objects import MapInfo, RawEntries
 from calico_debug.model.routing import Address, Network
 
@@ -106,10 +106,10 @@ KEPT = (
 """Fields of a conntrack value that an entry has under the same name."""
 
 
-def _conntrack(_layout: MapLayout, key: Fields, value: Fields) -> bpf.ConntrackEntry:
+def _conntrack(_layout: MapLayout, key: Fields, value: Fields) -> bpf_conntrack.ConntrackEntry:
     flags = sum(value[name] << bit for bit in (0, 8, 16, 24) if (name := f"flags_{bit}") in value)
-    return bpf.ConntrackEntry(
-        key=bpf.ConntrackKey(**key),
+    return bpf_conntrack.ConntrackEntry(
+        key=bpf_conntrack.ConntrackKey(**key),
         type=value["type"],
         flags=flags,
         last_seen=value["last_seen"],
@@ -120,42 +120,42 @@ def _conntrack(_layout: MapLayout, key: Fields, value: Fields) -> bpf.ConntrackE
     )
 
 
-def _leg(value: Fields, name: str) -> bpf.Leg | None:
+def _leg(value: Fields, name: str) -> bpf_conntrack.Leg | None:
     if f"{name}_bytes" not in value:
         return None
-    return bpf.Leg(*(value[f"{name}_{part}"] for part in ("bytes", "packets", "sequence", "bits", "ifindex")))
+    return bpf_conntrack.Leg(*(value[f"{name}_{part}"] for part in ("bytes", "packets", "sequence", "bits", "ifindex")))
 
 
-def _reverse_key(value: Fields) -> bpf.ConntrackKey:
+def _reverse_key(value: Fields) -> bpf_conntrack.ConntrackKey:
     names = ("protocol", "address_a", "address_b", "port_a", "port_b")
-    return bpf.ConntrackKey(**{name: value[f"reverse_{name}"] for name in names})
+    return bpf_conntrack.ConntrackKey(**{name: value[f"reverse_{name}"] for name in names})
 
 
-def _cleanup(_layout: MapLayout, key: Fields, value: Fields) -> bpf.CleanupEntry:
+def _cleanup(_layout: MapLayout, key: Fields, value: Fields) -> bpf_conntrack.CleanupEntry:
     times = {name: value[name] for name in ("last_seen", "reverse_last_seen") if name in value}
-    return bpf.CleanupEntry(bpf.ConntrackKey(**key), _reverse_key(value), **times)
+    return bpf_conntrack.CleanupEntry(bpf_conntrack.ConntrackKey(**key), _reverse_key(value), **times)
 
 
-def _frontend(layout: MapLayout, key: Fields, value: Fields) -> bpf.Frontend:
+def _frontend(layout: MapLayout, key: Fields, value: Fields) -> bpf_nat.Frontend:
     length = key["prefix_length"] - FRONTEND_PREFIX[layout.family]
     if length < 0:
         raise ValueError(f"its prefix of {key['prefix_length']} bits ends before the port")
     sources = network_of(key["source"], length)
-    return bpf.Frontend(key["address"], key["port"], key["protocol"], sources, **value)
+    return bpf_nat.Frontend(key["address"], key["port"], key["protocol"], sources, **value)
 
 
-def _backend(_layout: MapLayout, key: Fields, value: Fields) -> bpf.NatBackend:
-    return bpf.NatBackend(**key, **value)
+def _backend(_layout: MapLayout, key: Fields, value: Fields) -> bpf_nat.NatBackend:
+    return bpf_nat.NatBackend(**key, **value)
 
 
-def _affinity(_layout: MapLayout, key: Fields, value: Fields) -> bpf.Affinity:
-    return bpf.Affinity(
+def _affinity(_layout: MapLayout, key: Fields, value: Fields) -> bpf_nat.Affinity:
+    return bpf_nat.Affinity(
         **key, backend_address=value["address"], backend_port=value["port"], last_used=value["last_used"]
     )
 
 
-def _socket(_layout: MapLayout, key: Fields, value: Fields) -> bpf.SocketService:
-    return bpf.SocketService(
+def _socket(_layout: MapLayout, key: Fields, value: Fields) -> bpf_nat.SocketService:
+    return bpf_nat.SocketService(
         key["cookie"], key["address"], key["port"], value["address"], value["port"], key.get("protocol")
     )
 

@@ -12,7 +12,7 @@ from calico_debug.state.connection_filter import state_word
 from calico_debug.state.dataplane import EBPF
 
 if TYPE_CHECKING:
-    from calico_debug.model import bpf
+    from calico_debug.model import bpf_conntrack
     from calico_debug.model.conntrack import Address, Connection
     from calico_debug.state.cluster import ClusterState
     from calico_debug.state.node import NodeState
@@ -246,7 +246,7 @@ def _from_map(state: NodeState, tally: Tally, now: int | None) -> Iterator[LiveC
             )
 
 
-def _asked(entry: bpf.ConntrackEntry) -> tuple[Address, int]:
+def _asked(entry: bpf_conntrack.ConntrackEntry) -> tuple[Address, int]:
     if entry.type_word == "nat-reverse" and entry.original_ip is not None and int(entry.original_ip):
         return entry.original_ip, entry.original_port
     return entry.server

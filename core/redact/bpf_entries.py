@@ -18,7 +18,7 @@ from calico_debug.decode.bpf_layouts_nat import FRONTEND_PREFIX
 from calico_debug.decode.bpf_maps import LOCAL_WORKLOAD, PREFIX_BITS, network_of
 from calico_debug.decode.bpf_structs import Field, Kind, Layout
 from calico_debug.errors import EvidenceError
-from calico_debug.model.bpf import B_TO_A
+from calico_debug.model.bpf_conntrack import B_TO_A
 from calico_debug.model.bpf_objects import MapInfo, RawEntries
 from calico_debug.redact.numbers import NumberMap
 from calico_debug.redact.text import TextRedactor

@@ -25,7 +25,8 @@ from calico_debug.decode.bpftool import (
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.bpf import KernelMaps, LiveMaps
 from calico_debug.evidence.source import NodeEvidence
-from calico_debug.model.bpf import CleanupTimeouts, UnknownEntry
+from calico_debug.model.bpf import UnknownEntry
+from calico_debug.model.bpf_conntrack import CleanupTimeouts
 from calico_debug.model.bpf_objects import Attachment, LinkInfo, MapInfo, ProgramInfo
 from calico_debug.model.explanation import Finding
 from calico_debug.state.bpf_programs import Reach

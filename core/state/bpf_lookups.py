@@ -15,7 +15,8 @@ from calico_debug.decode.bpf_layout_types import MapLayout, Role
 from calico_debug.decode.bpf_layouts_conntrack import NAT_FORWARD
 from calico_debug.decode.bpf_maps import decode_entry, route_target
 from calico_debug.errors import EvidenceError
-from calico_debug.model import bpf
+from calico_debug.model import bpf, bpf_nat
+from calico_debug.model.bpf_conntrack import ConntrackEntry, ConntrackKey
 from calico_debug.model.routing import Address
 from calico_debug.state.bpf import BpfState
 from calico_debug.state.connection_filter import ANY_CONNECTION, ConnectionFilter
@@ -24,7 +25,7 @@ OUTBOUND = 1
 """Flag of a failsafe port for connections from the host."""
 
 
-def admits(wanted: ConnectionFilter, entry: bpf.ConntrackEntry) -> bool:
+def admits(wanted: ConnectionFilter, entry: ConntrackEntry) -> bool:
     """Whether an entry with legs (of type normal or NAT reverse) is wanted."""
     services = (entry.server, (entry.original_ip, entry.original_port))
     server_leg = entry.server_leg
@@ -44,22 +45,22 @@ class BpfLookups:
 
     def connection(
         self, protocol: int, source: Address, sport: int, destination: Address, dport: int
-    ) -> bpf.ConntrackEntry | None:
+    ) -> ConntrackEntry | None:
         """The entry of a packet's tuple, in either direction. Of a service's address it is the entry of type
         NAT forward; `connection_behind` leads on. Raises `EvidenceError`.
         """
         return self.connection_by_key(ordered_key(protocol, source, sport, destination, dport))
 
-    def connection_by_key(self, key: bpf.ConntrackKey) -> bpf.ConntrackEntry | None:
+    def connection_by_key(self, key: ConntrackKey) -> ConntrackEntry | None:
         """The entry of a key. Raises `EvidenceError`."""
         found = self._state.entry(Role.CONNTRACK, key.address_a.version, conntrack_key(key))
-        return found if isinstance(found, bpf.ConntrackEntry) else None
+        return found if isinstance(found, ConntrackEntry) else None
 
-    def connection_behind(self, entry: bpf.ConntrackEntry) -> bpf.ConntrackEntry | None:
+    def connection_behind(self, entry: ConntrackEntry) -> ConntrackEntry | None:
         """The entry with the legs: ``entry`` itself, or the one that an entry of type NAT forward names."""
         return entry if entry.reverse_key is None else self.connection_by_key(entry.reverse_key)
 
-    def connections(self, family: int, wanted: ConnectionFilter = ANY_CONNECTION) -> Iterator[bpf.ConntrackEntry]:
+    def connections(self, family: int, wanted: ConnectionFilter = ANY_CONNECTION) -> Iterator[ConntrackEntry]:
         """Connections that pass the filter, once each (entries of type NAT forward are left out). Memory is bounded
         by a batch. Raises `EvidenceError`.
         """
@@ -76,7 +77,7 @@ class BpfLookups:
                     continue
                 key = batch.keys[place * key_size : (place + 1) * key_size]
                 for entry in decode_entry(layout, info, key, value):
-                    if isinstance(entry, bpf.ConntrackEntry) and entry.a_to_b is not None and admits(wanted, entry):
+                    if isinstance(entry, ConntrackEntry) and entry.a_to_b is not None and admits(wanted, entry):
                         yield entry
 
     def newest_connection(self, family: int) -> int:
@@ -95,28 +96,28 @@ class BpfLookups:
 
     # ------------------------------------------------------------------------------------------------------ services
 
-    def frontend(self, protocol: int, address: Address, port: int, client: Address) -> bpf.FrontendTarget | None:
+    def frontend(self, protocol: int, address: Address, port: int, client: Address) -> bpf_nat.FrontendTarget | None:
         """The service behind an address and port for a client, by the longest matching source range. Raises
         `EvidenceError`.
         """
         found = self._longest(
             Role.NAT_FRONTENDS, address.version, address=address, port=port, protocol=protocol, source=client
         )
-        return bpf.FrontendTarget(**found) if found is not None else None
+        return bpf_nat.FrontendTarget(**found) if found is not None else None
 
-    def backend(self, family: int, service_id: int, ordinal: int) -> bpf.NatBackend | None:
+    def backend(self, family: int, service_id: int, ordinal: int) -> bpf_nat.NatBackend | None:
         """A service's backend, None when it is missing. Raises `EvidenceError`."""
         return self._ordinal(Role.NAT_BACKENDS, family, service_id, ordinal)
 
-    def maglev_backend(self, family: int, service_id: int, slot: int) -> bpf.NatBackend | None:
+    def maglev_backend(self, family: int, service_id: int, slot: int) -> bpf_nat.NatBackend | None:
         """The backend in a slot of a service's Maglev table (v3.32). Raises `EvidenceError`."""
         return self._ordinal(Role.MAGLEV, family, service_id, slot)
 
-    def affinity(self, protocol: int, address: Address, port: int, client: Address) -> bpf.Affinity | None:
+    def affinity(self, protocol: int, address: Address, port: int, client: Address) -> bpf_nat.Affinity | None:
         """The backend a client of a service sticks to. Raises `EvidenceError`."""
         fields = {"address": address, "port": port, "protocol": protocol, "client": client}
         found = self._exact(Role.NAT_AFFINITY, address.version, fields)
-        return found if isinstance(found, bpf.Affinity) else None
+        return found if isinstance(found, bpf_nat.Affinity) else None
 
     # -------------------------------------------------------------------------------------------- routes and policy
 
@@ -179,9 +180,9 @@ class BpfLookups:
 
     # ------------------------------------------------------------------------------------------------------ internals
 
-    def _ordinal(self, role: Role, family: int, service_id: int, ordinal: int) -> bpf.NatBackend | None:
+    def _ordinal(self, role: Role, family: int, service_id: int, ordinal: int) -> bpf_nat.NatBackend | None:
         found = self._exact(role, family, {"service_id": service_id, "ordinal": ordinal})
-        return found if isinstance(found, bpf.NatBackend) else None
+        return found if isinstance(found, bpf_nat.NatBackend) else None
 
     def _exact(self, role: Role, family: int, fields: Mapping[str, Any]) -> Any | None:
         chosen = self._state.map(role, family)

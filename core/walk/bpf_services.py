@@ -16,7 +16,7 @@ from calico_debug.walk.context import Undecided
 from calico_debug.walk.packet import PORT_PROTOCOLS, TCP
 
 if TYPE_CHECKING:
-    from calico_debug.model.bpf import FrontendTarget, NatBackend
+    from calico_debug.model.bpf_nat import FrontendTarget, NatBackend
     from calico_debug.state.bpf_lookups import BpfLookups
     from calico_debug.walk.bpf_addresses import Addresses
     from calico_debug.walk.bpf_hooks import InterfaceHooks

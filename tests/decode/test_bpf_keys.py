@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from calico_debug.decode.bpf_keys import conntrack_key, ordered_key, prefix_key
 from calico_debug.decode.bpf_layouts import BY_NAME
 from calico_debug.decode.bpf_layouts_conntrack import key_layout
-from calico_debug.model.bpf import ConntrackKey
+from calico_debug.model.bpf_conntrack import ConntrackKey
 
 A = ip_address
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from calico_debug.decode.bpf_layout_types import MapLayout
 from calico_debug.decode.bpf_layouts import BY_NAME, LAYOUTS
 from calico_debug.decode.bpf_maps import decode_entries, decode_value, sum_per_cpu
-from calico_debug.model import bpf
+from calico_debug.model import bpf, bpf_conntrack, bpf_nat
 from calico_debug.model.bpf_objects import MapInfo, RawEntries
 from tests.decode.bpf_samples import FILLABLE, IDS, draw_pairs, map_info
 
@@ -48,11 +48,11 @@ def test_a_connection_behind_service_nat() -> None:
             **LEG_B,
         },
     )
-    assert entry.key == bpf.ConntrackKey(**KEY)
+    assert entry.key == bpf_conntrack.ConntrackKey(**KEY)
     assert (entry.client, entry.server) == ((A("10.0.0.1"), 40000), (A("10.0.0.2"), 80))
-    assert entry.client_leg == bpf.Leg(900, 9, 5, 0x33, 7)
+    assert entry.client_leg == bpf_conntrack.Leg(900, 9, 5, 0x33, 7)
     assert entry.client_leg.words == ("syn-seen", "ack-seen", "approved", "opener")
-    assert entry.server_leg == bpf.Leg(50, 2, 6, 0x13, 0)
+    assert entry.server_leg == bpf_conntrack.Leg(50, 2, 6, 0x13, 0)
     assert entry.flags == 0x11001
     assert entry.flag_words == ("nat-out", "np-remote", "maglev")
     assert (entry.type_word, entry.tcp_state) == ("nat-reverse", "established")
@@ -70,7 +70,7 @@ def test_a_connection_that_end_b_opened() -> None:
 def test_an_entry_that_names_another() -> None:
     reverse = {f"reverse_{name}": value for name, value in KEY.items()}
     entry = decoded("cali_v4_ct4", KEY, {"type": 1, "nat_source_port": 9, **reverse})
-    assert entry.reverse_key == bpf.ConntrackKey(**KEY)
+    assert entry.reverse_key == bpf_conntrack.ConntrackKey(**KEY)
     assert (entry.a_to_b, entry.b_to_a, entry.nat_source_port, entry.tcp_state) == (None, None, 9, "")
 
 
@@ -92,24 +92,24 @@ def test_services() -> None:
     target = {"service_id": 3, "count": 2, "local_count": 1, "affinity_timeout": 10, "flags": 0x11}
     key = {"prefix_length": 56 + 24, "address": A("10.96.0.1"), "port": 443, "protocol": 6, "source": A("192.0.2.0")}
     frontend = decoded("cali_v4_nat_fe3", key, target)
-    assert frontend == bpf.Frontend(A("10.96.0.1"), 443, 6, N("192.0.2.0/24"), 3, 2, 1, 10, 0x11)
+    assert frontend == bpf_nat.Frontend(A("10.96.0.1"), 443, 6, N("192.0.2.0/24"), 3, 2, 1, 10, 0x11)
     assert frontend.flag_words == ("external-local", "0x10")
     blocked = decoded("cali_v4_nat_fe3", {**key, "prefix_length": 56}, {**target, "count": 0xFFFFFFFF})
     assert blocked.blackhole
     assert blocked.sources == N("192.0.2.0/0", strict=False)
     backend = decoded("cali_v6_nat_be", {"service_id": 3, "ordinal": 1}, {"address": A("fd00::9"), "port": 8080})
-    assert backend == bpf.NatBackend(3, 1, A("fd00::9"), 8080)
+    assert backend == bpf_nat.NatBackend(3, 1, A("fd00::9"), 8080)
     key = {"address": A("fd00::a"), "port": 80, "protocol": 17, "client": A("fd00::b")}
     value = {"address": A("fd00::c"), "port": 8080, "last_used": 77}
     affinity = decoded("cali_v6_nat_aff", key, value)
-    assert affinity == bpf.Affinity(A("fd00::a"), 80, 17, A("fd00::b"), A("fd00::c"), 8080, 77)
+    assert affinity == bpf_nat.Affinity(A("fd00::a"), 80, 17, A("fd00::b"), A("fd00::c"), 8080, 77)
 
 
 def test_connect_time_ports_are_in_network_order() -> None:
     layout = BY_NAME["cali_v4_ct_nats"][0]
     key = bytes.fromhex("08000000000000000a0000011f9000001100000000000000")
     entry = decode_value(layout, map_info(layout), key, bytes.fromhex("0a60000100500000"))
-    assert entry == bpf.SocketService(8, A("10.0.0.1"), 8080, A("10.96.0.1"), 80, 17)
+    assert entry == bpf_nat.SocketService(8, A("10.0.0.1"), 8080, A("10.96.0.1"), 80, 17)
 
 
 @pytest.mark.parametrize(

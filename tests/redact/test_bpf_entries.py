@@ -19,7 +19,8 @@ from calico_debug.decode.bpf_layouts import BY_NAME
 from calico_debug.decode.bpf_maps import decode_entry
 from calico_debug.decode.bpf_structs import Kind, Layout
 from calico_debug.errors import EvidenceError
-from calico_debug.model.bpf import ConntrackEntry, ConntrackKey, RouteTarget
+from calico_debug.model.bpf import RouteTarget
+from calico_debug.model.bpf_conntrack import ConntrackEntry, ConntrackKey
 from calico_debug.model.bpf_objects import MapInfo, RawEntries
 from calico_debug.redact.bpf_entries import LEFT_OUT, EntryRedactor
 from calico_debug.redact.numbers import NumberMap

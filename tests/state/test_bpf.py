@@ -8,7 +8,8 @@ import pytest
 
 from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.errors import EvidenceError, MissingEvidence
-from calico_debug.model.bpf import BpfRoute, NatBackend, RouteTarget
+from calico_debug.model.bpf import BpfRoute, RouteTarget
+from calico_debug.model.bpf_nat import NatBackend
 from calico_debug.model.bpf_objects import MapInfo
 from calico_debug.state.bpf import BpfState
 from tests.evidence.bpf_node import POD, BpfNode

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from calico_debug.decode.bpf_keys import ordered_key
-from calico_debug.model.bpf import FrontendTarget, NatBackend, RouteTarget
+from calico_debug.model.bpf import RouteTarget
+from calico_debug.model.bpf_nat import FrontendTarget, NatBackend
 from calico_debug.state.bpf import BpfState
 from calico_debug.state.bpf_lookups import BpfLookups
 from calico_debug.state.connection_filter import ConnectionFilter

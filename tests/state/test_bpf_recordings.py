@@ -13,7 +13,7 @@ from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.decode.bpf_layouts import find_layout, identify
 from calico_debug.errors import MissingEvidence
 from calico_debug.evidence.bundle import open_bundle
-from calico_debug.model.bpf import ConntrackEntry
+from calico_debug.model.bpf_conntrack import ConntrackEntry
 from calico_debug.model.bpf_words import COUNTERS, ROUTE_FLAGS
 from calico_debug.state.bpf import BpfState
 from calico_debug.state.bpf_lookups import BpfLookups

@@ -13,7 +13,7 @@ from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.explain.listing.endpoints import bpf_pods_by_interface
 from calico_debug.explain.listing.names import Names, address_words, end_words, label, protocol_word
 from calico_debug.explain.listing.rows import Listing, Row
-from calico_debug.model import bpf
+from calico_debug.model import bpf, bpf_nat
 from calico_debug.model.bpf_words import counter_name
 from calico_debug.model.conntrack import Address
 from calico_debug.state.bpf import BpfState
@@ -45,7 +45,7 @@ class BpfListings:
 
     def _frontends(self, wanted: ConnectionFilter) -> Iterator[Row]:
         for family in FAMILIES:
-            found: list[bpf.Frontend] = list(self._state.entries(Role.NAT_FRONTENDS, family))
+            found: list[bpf_nat.Frontend] = list(self._state.entries(Role.NAT_FRONTENDS, family))
             if not found:
                 continue
             backends = {(one.service_id, one.ordinal): one for one in self._state.entries(Role.NAT_BACKENDS, family)}
@@ -60,7 +60,7 @@ class BpfListings:
                 ]
                 yield self._frontend(frontend, ends)
 
-    def _frontend(self, frontend: bpf.Frontend, ends: list[dict[str, Any] | None]) -> Row:
+    def _frontend(self, frontend: bpf_nat.Frontend, ends: list[dict[str, Any] | None]) -> Row:
         end = self._names.end(frontend.address, frontend.port, frontend.protocol)
         everyone = frontend.sources.prefixlen == 0
         wildcard = int(frontend.address) == 2**frontend.address.max_prefixlen - 1
@@ -276,7 +276,7 @@ class BpfListings:
         return OPPOSITE[hook] if state is not None and state.workload else hook
 
 
-def _admits(wanted: ConnectionFilter, frontend: bpf.Frontend) -> bool:
+def _admits(wanted: ConnectionFilter, frontend: bpf_nat.Frontend) -> bool:
     return (
         (wanted.servers is None or frontend.address in wanted.servers)
         and wanted.port in (None, frontend.port)

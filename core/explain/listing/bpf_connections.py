@@ -8,7 +8,7 @@ from typing import Any
 from calico_debug.explain.listing.connections import HEADINGS, MORE, end_cells
 from calico_debug.explain.listing.names import Names, protocol_word
 from calico_debug.explain.listing.rows import Listing, Row
-from calico_debug.model import bpf
+from calico_debug.model import bpf_conntrack
 from calico_debug.state.bpf import BpfState
 from calico_debug.state.bpf_lookups import BpfLookups
 from calico_debug.state.connection_filter import ConnectionFilter
@@ -35,7 +35,7 @@ def _rows(state: BpfState, names: Names, wanted: ConnectionFilter, now: int | No
             yield _row(entry, names, now)
 
 
-def _row(entry: bpf.ConntrackEntry, names: Names, now: int) -> Row:
+def _row(entry: bpf_conntrack.ConntrackEntry, names: Names, now: int) -> Row:
     client, server = names.end(*entry.client), names.end(*entry.server)
     service = _service(entry, names)
     idle = max(now - entry.last_seen, 0) / 10**9
@@ -76,11 +76,11 @@ def _row(entry: bpf.ConntrackEntry, names: Names, now: int) -> Row:
     return Row(cells, document, more)
 
 
-def _service(entry: bpf.ConntrackEntry, names: Names) -> dict[str, Any] | None:
+def _service(entry: bpf_conntrack.ConntrackEntry, names: Names) -> dict[str, Any] | None:
     if entry.original_ip is None or entry.type_word != "nat-reverse":
         return None
     return names.end(entry.original_ip, entry.original_port, entry.key.protocol)
 
 
-def _leg(leg: bpf.Leg) -> dict[str, Any]:
+def _leg(leg: bpf_conntrack.Leg) -> dict[str, Any]:
     return {"packets": leg.packets, "bytes": leg.bytes, "ifindex": leg.ifindex, "seen": list(leg.words)}
