@@ -501,6 +501,14 @@ INLINE void follow(struct followed *slot, u16 kind, u64 packet, u32 netns, u32 p
 	slot->what = print | (u64)(which & 0x3ff) << 32 | MS_OF(time) << 42;
 }
 
+// Through memory: the verifier lets nobody calculate with a pointer, and what it thinks of one to bytes differs from
+// release to release.
+INLINE u64 as_number(struct event *event, const void *pointer)
+{
+	*(volatile u64 *)&event->packet = (u64)pointer;
+	return *(volatile u64 *)&event->packet;
+}
+
 INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 {
 	u32 zero = 0, own = kind;
@@ -510,21 +518,15 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 		return 0;
 	if (reason && reason == given->purged && !skb->dev)
 		return 0;
-	// Through memory: the verifier lets nobody calculate with a pointer.
-	*(volatile u64 *)&event->packet = (u64)skb;
-	u64 packet = *(volatile u64 *)&event->packet;
+	u64 packet = as_number(event, skb);
 	u32 place = packet >> 8 & (FOLLOWED - 1);
 	struct followed *slot = lookup(&cdebug_follow, &place);
 	if (!slot)
 		return 0;
-	// As numbers: what the verifier thinks of pointers to bytes differs from release to release. "data" is behind "head"
-	// in every release.
-	u64 head_data[2] = {};
-	read_kernel(head_data, sizeof(head_data), &skb->head);
-	u64 end = head_data[1] + (skb->len - skb->data_len);
+	u64 data = as_number(event, skb->data), end = data + (skb->len - skb->data_len);
 	u16 protocol = from_network(skb->protocol);
 	// A received packet's network header is not set yet, and its data begin with it.
-	u64 at = kind == RECEIVED ? head_data[1] : head_data[0] + skb->network_header;
+	u64 at = kind == RECEIVED ? data : as_number(event, skb->head) + skb->network_header;
 	if (kind == RECEIVED && (protocol == 0x8100 || protocol == 0x88a8)) {
 		at += 4;
 		protocol = 0;
@@ -554,6 +556,7 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 	}
 	if (!lookup(&cdebug_namespaces, &inode))
 		return 0;
+	event->packet = packet;
 	event->kind = kind;
 	event->netns = inode;
 	event->how = 0;
