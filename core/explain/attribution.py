@@ -7,14 +7,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from calico_debug.explain.rulegroups import Marks, RuleGroup, endpoint_marks, rule_groups
+from calico_debug.explain.tier_names import chains_asked, tier_names
 from calico_debug.model.explanation import Evidence, PolicyRef, RuleRef
-from calico_debug.policy.chains import chain_role, parse_comment
+from calico_debug.policy.chains import ChainKind, chain_role, parse_comment
 from calico_debug.policy.identity import PolicyIndex, identify, policy_index
 from calico_debug.policy.programmed import programmed_rules
 from calico_debug.policy.rule_ids import named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from calico_debug.model.bytecode import Section
     from calico_debug.model.cluster import PolicyObject
@@ -58,6 +59,7 @@ class Attributor:
         self._cluster = cluster
         self._named: dict[tuple[str, str, str, str], NamedPolicy] = {}
         self._marks: dict[tuple[str, str, str, str], Marks] = {}
+        self._tiers: dict[tuple[str, str, str, str], tuple[Sequence[Rule], Mapping[int, str]]] = {}
         self._sections: dict[int, Section | None] = {}
 
     @cached_property
@@ -88,6 +90,25 @@ class Attributor:
         if key not in self._marks:
             self._marks[key] = endpoint_marks(_rules(walker, family, table, chain))
         return self._marks[key]
+
+    def tiers(self, walker: NodeWalker, family: str, table: str, chain: str) -> Mapping[int, str]:
+        """The tier of each rule of an endpoint's chain, as `calico_debug.explain.tier_names.tier_names`."""
+        key = (walker.name, family, table, chain)
+        if key not in self._tiers:
+            marks = self.marks(walker, family, table, chain)
+            rules = _rules(walker, family, table, chain)
+
+            def asked(target: str) -> Iterator[str]:
+                role = chain_role(target)
+                if role is not None and role.kind is ChainKind.POLICY:
+                    yield self.policy(walker, family, table, target, marks).tier
+                elif role is not None and role.kind is ChainKind.POLICY_GROUP:
+                    for rule in _rules(walker, family, table, target):
+                        for member in chains_asked(rule):
+                            yield self.policy(walker, family, table, member, marks).tier
+
+            self._tiers[key] = rules, tier_names(rules, asked)
+        return self._tiers[key][1]
 
     def policy(self, walker: NodeWalker, family: str, table: str, chain: str, marks: Marks) -> NamedPolicy:
         """The policy behind a policy chain; ``marks`` are those of the endpoint's chain that asked it."""

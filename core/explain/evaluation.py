@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from calico_debug.explain.tier_names import SINGLE_TIER
 from calico_debug.model.nft import Bitwise, Ct, Match, Meta, Reject, Verdict
 from calico_debug.policy.chains import ChainKind, ChainRole, CommentKind, RuleComment, chain_role, parse_comment
 from calico_debug.walk.context import Matched
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from calico_debug.walk.context import Event
 
 ENDPOINT_CHAINS = frozenset({ChainKind.WORKLOAD, ChainKind.HOST, ChainKind.HOST_FORWARD})
-SINGLE_TIER = "default"
-"""v3.28 has one tier and writes no comment where it starts."""
-
 DENIED, ALLOWED, PASSED, NO_MATCH = "denied", "allowed", "passed", "no match"
 
 
@@ -39,13 +37,17 @@ class PolicyVisit:
 
 @dataclass(slots=True)
 class TierVisit:
-    """A tier that was met. ``outcome`` is "" while the packet is in it; ``by`` is the policy that answered."""
+    """A tier that was met. ``outcome`` is "" while the packet is in it; ``by`` is the policy that answered.
+
+    ``name`` is what comments say, which may be of the past; ``first`` is the first of its rules that was met.
+    """
 
     name: str
     policies: list[PolicyVisit] = field(default_factory=list)
     outcome: str = ""
     by: PolicyVisit | None = None
     rule: Rule | None = None
+    first: Rule | None = None
 
 
 @dataclass(slots=True)
@@ -154,7 +156,7 @@ class _Reader:
         elif target.kind in (ChainKind.POLICY, ChainKind.POLICY_GROUP):
             self._pass_mark = _cleared_mark(event.rule) or self._pass_mark
             if visit.tier is None:
-                visit.tiers.append(TierVisit(SINGLE_TIER))
+                visit.tiers.append(TierVisit(SINGLE_TIER, first=event.rule))
             if target.kind is ChainKind.POLICY and visit.tier is not None:
                 self._policy = PolicyVisit(visit.family, visit.table, verdict.chain)
                 self._marked = None
@@ -197,9 +199,9 @@ class _Reader:
 
     # ----------------------------------------------------------------------------------------- what comments stand for
 
-    def tier_start(self, visit: EndpointVisit, said: RuleComment, _event: Matched) -> bool:
+    def tier_start(self, visit: EndpointVisit, said: RuleComment, event: Matched) -> bool:
         self._leave_tier(visit)
-        visit.tiers.append(TierVisit(said.name))
+        visit.tiers.append(TierVisit(said.name, first=event.rule))
         return True
 
     def tier_end(self, visit: EndpointVisit, said: RuleComment, event: Matched) -> bool:
@@ -207,7 +209,7 @@ class _Reader:
             return True
         tier = visit.tier
         if tier is None:
-            tier = TierVisit(said.name or SINGLE_TIER)
+            tier = TierVisit(said.name or SINGLE_TIER, first=event.rule)
             visit.tiers.append(tier)
         tier.outcome, tier.rule = DENIED, event.rule
         _settle(visit, DENIED, "end-of-tier", event)

@@ -270,6 +270,9 @@ class _Narrator:
         walker = self._walkers[leg.made.node]
         if leg.reply:
             return
+        names = self._attributor.tiers(walker, visit.family, visit.table, visit.chain)
+        for tier in visit.tiers:
+            tier.name = names.get(id(tier.first), tier.name)
         if visit.outcome == ALLOWED and not visit.hypothetical:
             self._accept(self._visit_decision(leg, walker, visit))
         if not self._with_steps:

@@ -6,14 +6,17 @@ Everything follows from the chains themselves (names, comments, marks) and, wher
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from calico_debug.explain.attribution import FAMILY_NUMBERS, PROFILE, api_indices
-from calico_debug.explain.evaluation import ENDPOINT_CHAINS, SINGLE_TIER
+from calico_debug.explain.evaluation import ENDPOINT_CHAINS
 from calico_debug.explain.rulegroups import DENY, Marks, endpoint_marks, rule_groups
+from calico_debug.explain.tier_names import ASKED, SINGLE_TIER, chains_asked, tier_names
+from calico_debug.model.cluster import PolicyObject
 from calico_debug.model.nft import Bitwise, Ct, Fib, Match, Reject, Rule, Verdict
 from calico_debug.policy.chains import ChainKind, ChainRole, CommentKind, chain_role, parse_comment
-from calico_debug.policy.identity import PolicyIndex, identify
+from calico_debug.policy.identity import PolicyIdentity, PolicyIndex, identify
 
 Place = tuple[str, str, str]
 """Family, table and chain."""
@@ -94,7 +97,7 @@ class RuleBook:
             context = (dataplane, about.marks, about.tiers.get(place[2], ""))
             kept = before.get(place)
             if kept is None or kept[0] is not rules or kept[1] != context:
-                kept = (rules, context, tuple(self._chain(place, rules, dataplane, about)))
+                kept = (rules, context, tuple(self._chain(place, chains, dataplane, about)))
             after[place] = kept
             found[place] = kept[2]
         self._kept[dataplane] = after
@@ -113,19 +116,22 @@ class RuleBook:
                 continue
             marks = endpoint_marks(rules)
             accept, passed = accept | marks.accept, passed | marks.passed
-            for target, tier in _jumps(rules):
-                kind = chain_role(target)
-                if kind is not None and kind.kind is ChainKind.POLICY_GROUP:
-                    groups[target] = tier
-                else:
-                    tiers.setdefault(target, tier)
+            said = tier_names(rules, lambda _: ())
+            for rule in rules:
+                for target in chains_asked(rule, ASKED):
+                    kind = chain_role(target)
+                    known = groups if kind is not None and kind.kind is ChainKind.POLICY_GROUP else tiers
+                    known.setdefault(target, said.get(id(rule), SINGLE_TIER))
         for group, tier in groups.items():
-            for target, _ in _jumps(chains.get((*table, group), ())):
-                tiers.setdefault(target, tier)
+            for rule in chains.get((*table, group), ()):
+                for target in chains_asked(rule):
+                    tiers.setdefault(target, tier)
         return _Asked(Marks(accept, passed), tiers)
 
-    def _chain(self, place: Place, rules: Sequence[Rule], dataplane: str, asked: _Asked) -> Iterator[Meaning]:
-        role = chain_role(place[2])
+    def _chain(
+        self, place: Place, chains: Mapping[Place, Sequence[Rule]], dataplane: str, asked: _Asked
+    ) -> Iterator[Meaning]:
+        rules, role = chains[place], chain_role(place[2])
         if role is None:
             yield from (Meaning(None, None) for _ in rules)
             return
@@ -135,7 +141,7 @@ class RuleBook:
         elif role.kind is ChainKind.PROFILE:
             labels = _profile(rules, role, dataplane, asked.marks)
         elif role.kind in ENDPOINT_CHAINS:
-            labels = _ends(rules, role, dataplane)
+            labels = _ends(rules, role, dataplane, tier_names(rules, partial(self._tiers, place[:2], chains)))
         for rule in rules:
             yield Meaning(labels.get(id(rule)), _drop(rule, role, dataplane))
 
@@ -143,9 +149,7 @@ class RuleBook:
         self, place: Place, rules: Sequence[Rule], role: ChainRole, dataplane: str, asked: _Asked
     ) -> dict[int, tuple[str, ...]]:
         """Labels of the rules that match, by the rule's id()."""
-        comment = parse_comment(rules[0].comment) if rules else None
-        identity = identify(role, comment, self._index, place[2])
-        found = self._index.find(identity) if identity is not None else None
+        identity, found = self._identity(role, rules, place[2])
         groups = rule_groups(rules, asked.marks)
         indices = api_indices(found, role.direction, FAMILY_NUMBERS.get(place[0], 4), groups)
         tier = (found.tier if found else "") or asked.tiers.get(place[2], "") or (identity.tier if identity else "")
@@ -163,6 +167,22 @@ class RuleBook:
             for number, (group, index) in enumerate(zip(groups, indices, strict=True))
         }
 
+    def _identity(
+        self, role: ChainRole, rules: Sequence[Rule], chain: str
+    ) -> tuple[PolicyIdentity | None, PolicyObject | None]:
+        identity = identify(role, parse_comment(rules[0].comment) if rules else None, self._index, chain)
+        return identity, self._index.find(identity) if identity is not None else None
+
+    def _tiers(self, table: tuple[str, str], chains: Mapping[Place, Sequence[Rule]], chain: str) -> Iterator[str]:
+        """The tiers of the policies behind a chain of a policy or a group."""
+        rules, role = chains.get((*table, chain), ()), chain_role(chain)
+        if role is not None and role.kind is ChainKind.POLICY:
+            identity, found = self._identity(role, rules, chain)
+            yield (found.tier if found else "") or (identity.tier if identity else "")
+        for rule in rules if role is not None and role.kind is ChainKind.POLICY_GROUP else ():
+            for member in chains_asked(rule):
+                yield from self._tiers(table, chains, member)
+
 
 def _profile(rules: Sequence[Rule], role: ChainRole, dataplane: str, marks: Marks) -> dict[int, tuple[str, ...]]:
     said = parse_comment(rules[0].comment) if rules else None
@@ -173,16 +193,15 @@ def _profile(rules: Sequence[Rule], role: ChainRole, dataplane: str, marks: Mark
     }
 
 
-def _ends(rules: Sequence[Rule], role: ChainRole, dataplane: str) -> dict[int, tuple[str, ...]]:
+def _ends(
+    rules: Sequence[Rule], role: ChainRole, dataplane: str, tiers: Mapping[int, str]
+) -> dict[int, tuple[str, ...]]:
     """Of an endpoint's chain: the ends of its tiers, and what no profile allows."""
     found: dict[int, tuple[str, ...]] = {}
-    tier = SINGLE_TIER
     for rule in rules:
         said = parse_comment(rule.comment)
-        if said.kind is CommentKind.TIER_START:
-            tier = said.name
-        elif said.kind is CommentKind.TIER_END and _denies(rule):
-            name = said.name or tier
+        if said.kind is CommentKind.TIER_END and _denies(rule):
+            name = tiers.get(id(rule), SINGLE_TIER)
             found[id(rule)] = (dataplane, role.direction, name, "", "", "", END_OF_TIER, DENY)
         elif said.kind is CommentKind.NO_PROFILE and _denies(rule):
             found[id(rule)] = (dataplane, role.direction, "", "", "", "", NO_PROFILE, DENY)
@@ -205,18 +224,6 @@ def _by_match(rule: Rule) -> str:
     if any(isinstance(left, Bitwise) and left.operand == Ct("state") for left in lefts):
         return "ct-invalid"
     return OTHER
-
-
-def _jumps(rules: Sequence[Rule]) -> Iterator[tuple[str, str]]:
-    """Chains that the rules jump to, with the tier that was started last."""
-    tier = SINGLE_TIER
-    for rule in rules:
-        said = parse_comment(rule.comment)
-        if said.kind is CommentKind.TIER_START:
-            tier = said.name
-        for statement in rule.statements:
-            if isinstance(statement, Verdict) and statement.kind in ("jump", "goto"):
-                yield statement.chain, tier
 
 
 def _denies(rule: Rule) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from calico_debug.explain.attribution import profile_ref
-from calico_debug.explain.evaluation import SINGLE_TIER
 from calico_debug.explain.listing.policy_view import (
     HOST,
     POD,
@@ -19,6 +18,7 @@ from calico_debug.explain.listing.policy_view import (
 )
 from calico_debug.explain.listing.rule_text import rule_text, set_uses
 from calico_debug.explain.rulegroups import rule_groups
+from calico_debug.explain.tier_names import SINGLE_TIER
 from calico_debug.model.explanation import Finding
 from calico_debug.model.nft import Bitwise, Ct, Match, Reject, Verdict
 from calico_debug.policy.chains import ChainKind, CommentKind, chain_role, parse_comment
@@ -66,6 +66,7 @@ class _Reader:
     def __init__(self, walker: NodeWalker, attributor: Attributor, chain: EndpointChain) -> None:
         self._walker, self._attributor, self._chain = walker, attributor, chain
         self._marks: Marks = attributor.marks(walker, chain.family, chain.table, chain.name)
+        self._names = attributor.tiers(walker, chain.family, chain.table, chain.name)
         self._tiers: list[TierView] = []
         self._profiles: list[PolicyView] = []
         self._counts: list[Count] = []
@@ -105,9 +106,9 @@ class _Reader:
         kind = said.kind
         if kind is CommentKind.TIER_START:
             self._close_tier()
-            self._tiers.append(TierView(said.name))
+            self._tiers.append(TierView(self._names.get(id(rule), said.name)))
         elif kind is CommentKind.TIER_END:
-            self._end_tier(rule, said.name)
+            self._end_tier(rule)
         elif kind in (CommentKind.POLICY_ACCEPTED, CommentKind.GROUP_VERDICT):
             self._count(f"accepted by {self._asked}", rule)
         elif kind is CommentKind.PROFILE_ACCEPTED:
@@ -221,12 +222,12 @@ class _Reader:
         tier = self._tiers[-1]
         self._tiers[-1] = replace(tier, policies=(*tier.policies, policy))
 
-    def _end_tier(self, rule: Rule, name: str) -> None:
+    def _end_tier(self, rule: Rule) -> None:
         denial = _denial(rule)
         if not denial:
             return
         if not self._tiers:
-            self._tiers.append(TierView(name or SINGLE_TIER))
+            self._tiers.append(TierView(self._names.get(id(rule), SINGLE_TIER)))
         self._count("denied: end of tier", rule)
         self._tiers[-1] = replace(self._tiers[-1], end=_ending(rule, denial))
 
