@@ -43,6 +43,11 @@ COUNTER_CELLS: tuple[tuple[int, int, str], ...] = (
 )
 """Version of cali_counters, MAX_COUNTERS_SIZE, releases. Version 6 grew without a new number."""
 
+COUNTERS_NEEDED = 5
+"""Version of cali_counters since which a program drops what it has no entry for, which Felix makes (v3.31). Up to
+v3.30 the program makes its entry at its first packet (counters_get in counters.h).
+"""
+
 STATE_SIZES: tuple[tuple[int, int, str], ...] = (
     (4, 480, "v3.28 and v3.29"),
     (4, 488, "v3.30 and v3.31"),

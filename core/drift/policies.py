@@ -56,10 +56,14 @@ class PolicyDrift:
 
     def _endpoints(self, views: Sequence[EndpointView]) -> Iterator[Drift]:
         programmed = {view.pod for view in views if view.pod is not None and not view.problem}
+        unread = {view.pod: view.problem for view in views if view.pod is not None and view.unread}
         phases = {(pod.namespace, pod.name): pod.phase for pod in self._intent.cluster.pods}
         for endpoint in self._intent.endpoints:
             pod = (endpoint.namespace, endpoint.name)
             if endpoint.kind != "pod" or endpoint.node != self._node or pod in programmed:
+                continue
+            if pod in unread:
+                self._leave_out(f"policies of pod {'/'.join(pod)}: {unread[pod]}")
                 continue
             if phases.get(pod, "") in STARTING:
                 self._leave_out(f"pod {'/'.join(pod)}: it is starting")

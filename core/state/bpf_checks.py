@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from calico_debug.decode.bpf_layout_types import Role
+from calico_debug.decode.bpf_layouts_node import COUNTERS_NEEDED
 from calico_debug.model.bpf import InterfaceState
 from calico_debug.model.bpf_objects import Attachment
 from calico_debug.model.explanation import Finding
@@ -41,6 +43,8 @@ def check_interfaces(state: BpfState, lookups: BpfLookups) -> Iterator[Finding]:
     """One finding for each thing that is wrong. Raises `calico_debug.errors.EvidenceError` when the maps cannot be
     read.
     """
+    counters = state.map(Role.COUNTERS)
+    needed = counters is not None and counters.layout.version >= COUNTERS_NEEDED
     for interface in sorted(lookups.interfaces.values(), key=lambda one: one.ifindex):
         if UNATTACHED.intersection(interface.flag_words):
             continue
@@ -54,7 +58,7 @@ def check_interfaces(state: BpfState, lookups: BpfLookups) -> Iterator[Finding]:
             attachment = running[0]
             if len(running) > 1:
                 yield _several(running, where)
-            if lookups.counters(interface.ifindex, number) is None:
+            if needed and lookups.counters(interface.ifindex, number) is None:
                 yield Finding(
                     "bpf-no-counters",
                     "error",
@@ -97,7 +101,7 @@ def _policy(policy: PolicyPrograms, interface: InterfaceState, where: str) -> It
             f"{where}: the policy is not loaded yet, and until then everything is "
             f"{'denied' if policy.placeholder == 'deny' else 'allowed'}; look at the log of calico-node",
         )
-    if interface.workload and not policy.programs:
+    if interface.workload and not policy.programs and not policy.problem:
         yield Finding(
             "bpf-policy-missing",
             "error",

@@ -159,8 +159,8 @@ class BpfLookups:
         return {entry.ifindex: entry for entry in self._state.entries(Role.INTERFACES)}
 
     def counters(self, ifindex: int, hook: int) -> bpf.InterfaceCounters | None:
-        """Counters of an interface at a tc hook, summed over CPUs, as they are now; None when there are none: its
-        program then drops every packet. Raises `EvidenceError`.
+        """Counters of an interface at a tc hook, summed over CPUs, as they are now; None when there are none. Raises
+        `EvidenceError`.
         """
         found = self._exact(Role.COUNTERS, 0, {"ifindex": ifindex, "hook": hook})
         return found if isinstance(found, bpf.InterfaceCounters) else None

@@ -59,7 +59,7 @@ class PolicyPrograms:
 
     ``index`` is its place in map ``jump_map`` (None: the chain has no policy), ``programs`` the program there with its
     sub-programs in order, empty when the slot is empty. ``placeholder`` is "deny" or "allow" while the slot holds one
-    of Felix's default programs.
+    of Felix's default programs. ``problem`` says why it is not known whether there are programs, "" if it is.
     """
 
     attachment: Attachment
@@ -68,6 +68,7 @@ class PolicyPrograms:
     jump_map: int | None
     programs: tuple[int, ...] = ()
     placeholder: str = ""
+    problem: str = ""
 
 
 class Reach:
@@ -87,6 +88,7 @@ class Reach:
         self._problems: dict[str, None] = {}
         self._slots: dict[tuple[int, int], int | None] = {}
         self._globals: dict[int, Mapping[int, Globals]] = {}
+        self._unread: dict[int | tuple[int, int], str] = {}
         self.attachments = tuple(one for one in attachments if self.is_calico(one.program_id))
 
     @property
@@ -127,8 +129,11 @@ class Reach:
         return self._slots[key]
 
     def families(self, attachment: Attachment) -> tuple[int, ...]:
-        """IP versions that an interface's programs are loaded for."""
+        """IP versions that an interface's programs are loaded for; where that cannot be read, those of the maps."""
         settings = self.globals(attachment.program_id)
+        if attachment.program_id in self._unread:
+            places = [identify(found.name) for found in self._maps.values()]
+            return tuple(sorted({place[1] for place in places if place is not None and place[0] is Role.CONNTRACK}))
         return tuple(family for family, found in settings.items() if found.jumps and found.jumps[0] is not None)
 
     def policy(self, attachment: Attachment, family: int) -> PolicyPrograms:
@@ -137,14 +142,19 @@ class Reach:
         jumps = self.map_of(attachment.program_id, JUMP_ROLES) or self._later_jump_map(attachment, family)
         index = settings.jumps[POLICY_JUMP] if settings is not None else None
         if index is None or jumps is None:
-            return PolicyPrograms(attachment, family, index, jumps.id if jumps else None)
+            problem = self._unread.get(attachment.program_id, "")
+            return PolicyPrograms(attachment, family, index, jumps.id if jumps else None, problem=problem)
         programs = self.subprograms(jumps, index)
+        stride = self._stride(jumps)
+        # A part that cannot be read is not the end of the policy
+        problem = self._unread.get((jumps.id, index + len(programs) * stride), "")
+        if problem:
+            return PolicyPrograms(attachment, family, index, jumps.id, problem=problem)
         return PolicyPrograms(attachment, family, index, jumps.id, programs, self._placeholder(programs))
 
     def subprograms(self, jumps: MapInfo, index: int) -> tuple[int, ...]:
         """The program at ``index`` and the parts that a long policy was split into."""
-        place = identify(jumps.name)
-        stride = XDP_STRIDE if place is not None and place[0] is Role.XDP_JUMPS else TC_STRIDE
+        stride = self._stride(jumps)
         found: list[int] = []
         for part in range(SUBPROGRAMS):
             position = index + part * stride
@@ -153,6 +163,11 @@ class Reach:
                 break
             found.append(program)
         return tuple(found)
+
+    @staticmethod
+    def _stride(jumps: MapInfo) -> int:
+        place = identify(jumps.name)
+        return XDP_STRIDE if place is not None and place[0] is Role.XDP_JUMPS else TC_STRIDE
 
     @cached_property
     def by_attachment(self) -> Mapping[Attachment, frozenset[int]]:
@@ -208,6 +223,7 @@ class Reach:
             value = self._kernel.lookup(info, index.to_bytes(4, "little"))
         except EvidenceError as error:
             self._problems.setdefault(str(error))
+            self._unread[info.id, index] = str(error)
             return None
         return int.from_bytes(value, "little") if value is not None else None
 
@@ -225,7 +241,9 @@ class Reach:
                 if value is not None:
                     return dict(decode(value))
             except (EvidenceError, ValueError) as error:
-                self._problems.setdefault(f"settings of program {program} cannot be read: {error}")
-                return {}
-        self._problems.setdefault(f"program {program} ({info.name}) names no map with its settings")
+                self._unread[program] = f"settings of program {program} cannot be read: {error}"
+                break
+        else:
+            self._unread[program] = f"program {program} ({info.name}) names no map with its settings"
+        self._problems.setdefault(self._unread[program])
         return {}

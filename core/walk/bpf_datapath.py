@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calico_debug.decode.bpf_layout_types import Role
+from calico_debug.errors import MissingEvidence
 from calico_debug.model.bytecode import BytecodeError, Program
 from calico_debug.model.values import Partial, unknown
 from calico_debug.state.bpf_lookups import BpfLookups
@@ -95,6 +96,8 @@ class BpfDatapath:
         if attachment is None or packet.family not in self._state.bpf.reach.families(attachment):
             return None
         loaded = self._state.bpf.reach.policy(attachment, packet.family)
+        if loaded.problem:
+            raise MissingEvidence(loaded.problem)
         if not loaded.programs or self.addresses.failsafe(packet, outbound=False):
             return None
         answers = self.addresses.answers_failsafe(packet)
@@ -138,6 +141,8 @@ class BpfDatapath:
         if attachment is None:
             return None
         loaded = self._state.bpf.reach.policy(attachment, family)
+        if loaded.problem:
+            raise MissingEvidence(loaded.problem)
         if not loaded.programs:
             if workload:
                 return Refusal(

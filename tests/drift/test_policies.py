@@ -55,8 +55,14 @@ def test_selectors_that_cannot_be_evaluated_are_said() -> None:
     assert not_compared[0].startswith("n1: GlobalNetworkPolicy b at pod ns/p: ")
 
 
-def test_a_view_that_nothing_is_known_of_is_no_policy() -> None:
-    found, _ = told(CLUSTER, replace(view(), problem="unreadable"))
+def test_policy_that_could_not_be_read_is_not_compared() -> None:
+    found, not_compared = told(CLUSTER, replace(view(), problem="unreadable", unread=True))
+    assert not found
+    assert not_compared == ["n1: policies of pod ns/p: unreadable"]
+
+
+def test_a_view_without_policy_is_no_policy() -> None:
+    found, _ = told(CLUSTER, replace(view(), problem="there is no policy program"))
     assert [code for code, _ in found] == ["endpoint-missing"]
 
 

@@ -70,6 +70,32 @@ def test_an_empty_slot() -> None:
     assert (policy.index, policy.programs, policy.placeholder) == (5, (), "")
 
 
+@pytest.mark.parametrize("file", ["bpf/rodata-201.json", "bpf/map-cali_jump_ing2.json"])
+def test_a_slot_that_cannot_be_read_is_not_an_empty_one(file: str) -> None:
+    node = BpfNode()
+    node.files[file] = "absent"
+    state = BpfState(node.evidence())
+    policy = state.reach.policy(state.attachments[0], 4)
+    assert policy.programs == ()
+    assert file.partition("-")[2] in policy.problem or "rodata" in policy.problem
+    assert state.reach.families(policy.attachment) == (4,)
+
+
+def test_a_part_that_cannot_be_read_is_not_the_end_of_a_policy() -> None:
+    node = BpfNode()
+    state = BpfState(node.evidence())
+    lookup = state.kernel.lookup
+
+    def one_fails(info: MapInfo, key: bytes) -> bytes | None:
+        if info.name == "cali_jump_ing2" and int.from_bytes(key, "little") == 10_005:
+            raise EvidenceError("the kernel refused")
+        return lookup(info, key)
+
+    state.kernel.lookup = one_fails  # type: ignore[method-assign]
+    policy = state.reach.policy(state.attachments[0], 4)
+    assert (policy.programs, policy.problem) == ((), "the kernel refused")
+
+
 def test_the_map_in_use_counts_not_the_newest_and_not_the_pin() -> None:
     node = BpfNode()
     backend = ({"service_id": 1, "ordinal": 0}, {"address": A("10.0.0.9"), "port": 80})

@@ -89,6 +89,18 @@ def test_no_counters() -> None:
     assert "cali1 on n1, ingress" in found.message
 
 
+@pytest.mark.parametrize("name", ["cali_counters2", "cali_counters3"])
+def test_up_to_v3_30_programs_make_their_counters(name: str) -> None:
+    """There is no entry before the first packet (counters_get in felix/bpf-gpl/counters.h)."""
+    made = node()
+    made.maps = [info for info in made.maps if info.name != "cali_counters6"]
+    made.add_map(name, 150)
+    for program in made.programs:
+        program["map_ids"] = [150 if one == made.ids["cali_counters6"] else one for one in program["map_ids"]]
+    made.files["bpf/pins.txt"] = f"/sys/fs/bpf/tc/globals/{name}\n"
+    assert findings(made) == []
+
+
 def test_programs_by_two_mechanisms() -> None:
     """Felix changes from clsact to tcx: the kernel runs tcx's first."""
     made = node()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from calico_debug.errors import MissingEvidence
 from calico_debug.walk.bpf_outcomes import EGRESS, INGRESS, Refusal
 from calico_debug.walk.choices import Chooser
 from tests.evidence.bpf_node import POD, BpfNode
@@ -30,3 +33,10 @@ def test_placeholders_and_empty_slots() -> None:
     assert "default program that drops everything" in denied.detail
     assert placeholders.policy(asked, POD, EGRESS, None, Chooser()) is None
     assert placeholders.policy(asked, "eth0", INGRESS, None, Chooser()) is None
+
+
+@pytest.mark.parametrize("file", ["bpf/rodata-202.json", "bpf/map-cali_jump_egr2.json"])
+def test_what_was_not_recorded_is_not_taken_for_a_missing_program(file: str) -> None:
+    node = made(files={file: "absent"})
+    with pytest.raises(MissingEvidence, match="not recorded"):
+        node.policy(packet(POD_IP, SERVICE), POD, EGRESS, None, Chooser())

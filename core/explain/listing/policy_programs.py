@@ -127,6 +127,8 @@ class ProgramPolicies:
             stage=STAGE_XDP if hook == XDP else "",
             pod=pod,
         )
+        if loaded.problem:
+            return replace(view, problem=loaded.problem, unread=True)
         if loaded.placeholder:
             return replace(view, problem=_PLACEHOLDERS[loaded.placeholder])
         if not loaded.programs:
@@ -137,7 +139,7 @@ class ProgramPolicies:
         try:
             found = self._loaded.policy(attachment.interface, file, loaded)
         except (EvidenceError, Undecided) as error:
-            return replace(view, problem=str(error))
+            return replace(view, problem=str(error), unread=True)
         return self._told(view, found, loaded)
 
     def _told(self, view: EndpointView, found: LoadedPolicy, loaded: PolicyPrograms) -> EndpointView:

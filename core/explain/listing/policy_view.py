@@ -131,7 +131,8 @@ class EndpointView:
 
     ``direction`` is the endpoint's own view. ``stage`` is "" for the usual policy, else when it is asked. ``place`` is
     the chain or the programs. ``end`` is what happens when no tier and no profile decided. ``unit`` says what hits
-    are. ``problem`` tells why nothing is known, "" where it is.
+    are. ``problem`` tells why nothing is known, "" where it is; ``unread`` that there may be policy, which the
+    evidence does not show.
     """
 
     node: str
@@ -150,6 +151,7 @@ class EndpointView:
     counts: tuple[Count, ...] = ()
     findings: tuple[Finding, ...] = ()
     problem: str = ""
+    unread: bool = False
 
     @property
     def policies(self) -> Iterator[PolicyView]:
