@@ -115,8 +115,14 @@ class InterfaceState:
         """Whether packets of that family may be sent to the pod behind it."""
         return f"ipv{family}-ready" in self.flag_words
 
-    def policy_index(self, hook: str, family: int) -> int:
-        """The index of the policy program at ``hook`` "ingress", "egress" (of tc) or "xdp"; -1 for none."""
+    def policy_index(self, hook: str, family: int, joint: bool = False) -> int:
+        """The index of the policy program at ``hook`` "ingress", "egress" (of tc) or "xdp"; -1 for none.
+
+        ``joint`` says that one jump map serves both hooks, as up to v3.31.2: a workload's places are noted by the
+        direction of its policy then, which is the opposite (wepApplyPolicyToDirection in felix/dataplane/linux/bpf_ep_mgr.go).
+        """
+        if joint and self.workload:
+            hook = {"ingress": "egress", "egress": "ingress"}.get(hook, hook)
         index: int = getattr(self, f"{hook}_policy_v{family}")
         return index
 

@@ -108,7 +108,7 @@ def _policy(policy: PolicyPrograms, interface: InterfaceState, where: str) -> It
             f"{where}: the place of its policy program is empty, so everything is dropped; look at the log of "
             "calico-node",
         )
-    told = interface.policy_index(policy.attachment.hook, policy.family)
+    told = interface.policy_index(policy.attachment.hook, policy.family, policy.joint)
     if policy.index is not None and told not in (-1, policy.index):
         yield Finding(
             "bpf-policy-differs",

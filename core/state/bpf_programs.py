@@ -60,6 +60,7 @@ class PolicyPrograms:
     ``index`` is its place in map ``jump_map`` (None: the chain has no policy), ``programs`` the program there with its
     sub-programs in order, empty when the slot is empty. ``placeholder`` is "deny" or "allow" while the slot holds one
     of Felix's default programs. ``problem`` says why it is not known whether there are programs, "" if it is.
+    ``joint`` says that the jump map serves both hooks.
     """
 
     attachment: Attachment
@@ -69,6 +70,7 @@ class PolicyPrograms:
     programs: tuple[int, ...] = ()
     placeholder: str = ""
     problem: str = ""
+    joint: bool = False
 
 
 class Reach:
@@ -150,7 +152,9 @@ class Reach:
         problem = self._unread.get((jumps.id, index + len(programs) * stride), "")
         if problem:
             return PolicyPrograms(attachment, family, index, jumps.id, problem=problem)
-        return PolicyPrograms(attachment, family, index, jumps.id, programs, self._placeholder(programs))
+        place = identify(jumps.name)
+        joint = place is not None and place[0] is Role.JUMPS
+        return PolicyPrograms(attachment, family, index, jumps.id, programs, self._placeholder(programs), joint=joint)
 
     def subprograms(self, jumps: MapInfo, index: int) -> tuple[int, ...]:
         """The program at ``index`` and the parts that a long policy was split into."""

@@ -6,6 +6,8 @@ passes without policy) follows felix/bpf-gpl of v3.28 to v3.32, from the node's 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from calico_debug.decode.bpf_layout_types import Role
@@ -17,7 +19,8 @@ from calico_debug.walk.bpf_addresses import Addresses
 from calico_debug.walk.bpf_hooks import InterfaceHooks
 from calico_debug.walk.bpf_host_action import host_action
 from calico_debug.walk.bpf_loaded import LoadedPolicies, LoadedPolicy
-from calico_debug.walk.bpf_outcomes import EGRESS, INGRESS, XDP, PolicyResult, Refusal
+from calico_debug.walk.bpf_marks import Marks, marks_of
+from calico_debug.walk.bpf_outcomes import EGRESS, INGRESS, MASQUERADE_SELF, XDP, PolicyResult, Refusal
 from calico_debug.walk.bpf_policy import Verdict
 from calico_debug.walk.bpf_services import Services
 from calico_debug.walk.bpf_sets import KEY_BYTES, PrefixTrie
@@ -50,6 +53,17 @@ class BpfDatapath:
         self._policies = LoadedPolicies(state)
         self._host_actions: dict[tuple[int, str], str] = {}
 
+    @cached_property
+    def marks(self) -> Marks:
+        """What its programs' marks mean."""
+        return marks_of(self._state.bpf)
+
+    def notes_at_exit(self, interface: str, mark: object) -> bool:
+        """Whether the program at an interface's egress makes an entry for a packet's connection, as the host's rules
+        left it: it does for what no other program has approved.
+        """
+        return self.hooks.attached(interface, EGRESS) and not self.marks.approved(mark)
+
     def host_action(self, family: int, interface: str) -> str:
         """What becomes of a pod's packets to its own node (`bpf_host_action`)."""
         key = (family, interface)
@@ -79,6 +93,8 @@ class BpfDatapath:
         if loaded is None or isinstance(loaded, Refusal):
             return loaded
         asked = self._policy_packet(packet, before, forwarded)
+        if workload and hook == EGRESS and packet.mark == MASQUERADE_SELF:
+            asked = replace(asked, source=packet.destination)  # tc.c, "MASQ to self"
         try:
             run = loaded.program.run(asked, self.sets, chooser)
         except BytecodeError as error:

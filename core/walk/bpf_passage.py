@@ -8,8 +8,6 @@ from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.walk import hooks
 from calico_debug.walk.bpf_addresses import is_neighbour_discovery
 from calico_debug.walk.bpf_outcomes import (
-    BYPASS,
-    BYPASS_XDP,
     EGRESS,
     INGRESS,
     LINUX_ESTABLISHED,
@@ -42,7 +40,7 @@ class BpfPassage(PolicedPassage):
         if not self._datapath.hooks.attached(self._arrived, INGRESS):
             return super()._receive()
         if accepted:
-            packet.mark = BYPASS_XDP
+            packet.mark = self._datapath.marks.accepted_by_xdp
             return self._through_the_host(tracked=False)
         if self._datapath.hooks.is_workload(self._arrived):
             self._connect()
@@ -176,11 +174,12 @@ class BpfPassage(PolicedPassage):
         packet, datapath = self._packet, self._datapath
         if not datapath.hooks.attached(interface, EGRESS) or self._joined() or is_neighbour_discovery(packet):
             return
-        if isinstance(packet.mark, int) and packet.mark & BYPASS == BYPASS:
-            return  # another program has approved it: the marks for masquerading have these bits too
-        own = not self._forwarded and datapath.addresses.is_host(packet.family, packet.source)
+        if datapath.marks.approved(packet.mark):
+            return  # by another program; the marks for masquerading count in newer releases
+        seen = isinstance(packet.mark, int) and packet.mark & SEEN != 0
+        forwarded = self._forwarded or (seen and not packet.local)
+        own = not forwarded and datapath.addresses.is_host(packet.family, packet.source)
         if datapath.hooks.is_workload(interface):
-            seen = isinstance(packet.mark, int) and packet.mark & SEEN
             if own and not seen:
                 return  # a node's traffic to its own pods is never policed
         elif datapath.addresses.without_policy(packet) or (own and datapath.addresses.failsafe(packet, outbound=True)):
@@ -188,7 +187,7 @@ class BpfPassage(PolicedPassage):
         elif self._is_late():
             self._leave_late(interface)
             return
-        self._ask_policy(interface, EGRESS, self._forwarded)
+        self._ask_policy(interface, EGRESS, forwarded)
 
     def _is_late(self) -> bool:
         """Whether it is a packet of the host, in the middle of a TCP connection that nobody knows."""

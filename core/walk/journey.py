@@ -216,6 +216,9 @@ class _Trip:
             return True  # packets in mid-flow are left to Linux's conntrack (tc.c, "CT mid-flow miss")
         for answer, leg in masqueraded_answers(tuple(self._journey.legs)):
             walker = self._traveller.enter(leg.made.node)
+            datapath = walker.datapath
+            if datapath is not None and datapath.notes_at_exit(leg.made.interface, leg.made.packet.mark):
+                continue  # it has an entry with the new address
             made = walker.enter(answer, leg.made.interface, self._tracker(walker), self._chooser)
             self._journey.legs.append(Leg(made, reply=True))
             if made.ending != DELIVERED:

@@ -15,7 +15,15 @@ from tests.evidence.memory import MemoryNode
 NONE = 0xFFFFFFFF
 SETTINGS = TC_GLOBALS[2]
 POD = "cali1"
-USED = ("cali_v4_ct4", "cali_v4_routes", "cali_v4_nat_fe3", "cali_v4_nat_be", "cali_counters6", "cali_iface4")
+USED = (
+    "cali_v4_ct4",
+    "cali_v4_routes",
+    "cali_v4_nat_fe3",
+    "cali_v4_nat_be",
+    "cali_counters6",
+    "cali_iface4",
+    "cali_v4_frgfwd3",
+)
 
 Entries = Mapping[str, Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]]
 

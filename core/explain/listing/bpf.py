@@ -189,8 +189,10 @@ class BpfListings:
 
     def _slots(self, state: bpf.InterfaceState, family: int) -> dict[str, int]:
         """Places of the interface's policies in the jump maps, by the endpoint's direction; those that it has."""
+        jumps = self._state.map(Role.JUMPS)
+        joint = jumps is not None and jumps.used
         found = {
-            self._direction(state.ifindex, hook) if hook in OPPOSITE else hook: state.policy_index(hook, family)
+            self._direction(state.ifindex, hook) if hook in OPPOSITE else hook: state.policy_index(hook, family, joint)
             for hook in (*OPPOSITE, "xdp")
         }
         return {direction: index for direction, index in found.items() if index >= 0}

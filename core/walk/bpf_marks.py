@@ -1,0 +1,46 @@
+"""What marks of Calico's programs mean to its programs at egress, which is not the same in every release.
+
+Sources: the first tests of calico_tc_main in felix/bpf-gpl/tc.c, and bpf.h. The version of a map tells the release.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from calico_debug.decode.bpf_layout_types import Role
+from calico_debug.walk.bpf_outcomes import BYPASS, BYPASS_XDP
+
+if TYPE_CHECKING:
+    from calico_debug.state.bpf import BpfState
+
+BITS_COUNT = 3
+"""Version of cali_v4_frgfwd that came with v3.31.4, since when every mark with the bits of BYPASS is approved; before,
+only that mark itself. The map is there since v3.31.0.
+"""
+
+OWN_XDP_MARK = 3
+"""Version of cali_counters that came with v3.30, since when what XDP accepted has a mark of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """``bits_count`` says that any mark with the bits of BYPASS is approved; ``accepted_by_xdp`` is what XDP's has."""
+
+    bits_count: bool = True
+    accepted_by_xdp: int = BYPASS_XDP
+
+    def approved(self, mark: object) -> bool:
+        """Whether a program at egress lets a packet with this mark go, since another one has approved it."""
+        if not isinstance(mark, int):
+            return False
+        return mark & BYPASS == BYPASS if self.bits_count else mark == BYPASS
+
+
+def marks_of(state: BpfState) -> Marks:
+    """The meanings on a node. Raises `EvidenceError` when its programs or maps cannot be read."""
+    fragments, counters = state.map(Role.FRAGMENT_FORWARD, 4), state.map(Role.COUNTERS)
+    return Marks(
+        fragments is not None and fragments.layout.version >= BITS_COUNT,
+        BYPASS if counters is not None and counters.layout.version < OWN_XDP_MARK else BYPASS_XDP,
+    )
