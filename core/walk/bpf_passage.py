@@ -177,9 +177,11 @@ class BpfPassage(PolicedPassage):
         if datapath.marks.approved(packet.mark):
             return  # by another program; the marks for masquerading count in newer releases
         seen = isinstance(packet.mark, int) and packet.mark & SEEN != 0
-        forwarded = self._forwarded or (seen and not packet.local)
+        workload = datapath.hooks.is_workload(interface)
+        # tc.c, calico_tc_process_ct_lookup: only programs of host interfaces look whether it is forwarded
+        forwarded = not workload and (self._forwarded or (seen and not packet.local))
         own = not forwarded and datapath.addresses.is_host(packet.family, packet.source)
-        if datapath.hooks.is_workload(interface):
+        if workload:
             if own and not seen:
                 return  # a node's traffic to its own pods is never policed
         elif datapath.addresses.without_policy(packet) or (own and datapath.addresses.failsafe(packet, outbound=True)):
