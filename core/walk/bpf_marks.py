@@ -1,4 +1,4 @@
-"""What marks of Calico's programs mean to its programs at egress, which is not the same in every release.
+"""What Calico's programs do otherwise in older releases: marks at egress, and refusals of the node's own packets.
 
 Sources: the first tests of calico_tc_main in felix/bpf-gpl/tc.c, and bpf.h. The version of a map tells the release.
 """
@@ -20,15 +20,23 @@ only that mark itself. The map is there since v3.31.0.
 """
 
 OWN_XDP_MARK = 3
-"""Version of cali_counters that came with v3.30, since when what XDP accepted has a mark of its own."""
+"""Version of cali_counters that came with v3.30, since when what XDP accepted has a mark of its own.
+
+Since then, too, a refusal does not always have the interface's own address (icmp4.h): seen with v3.29.7, a node that asks
+for a service without backends gets none.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """``bits_count`` says that any mark with the bits of BYPASS is approved; ``accepted_by_xdp`` is what XDP's has."""
+    """``bits_count`` says that any mark with the bits of BYPASS is approved; ``accepted_by_xdp`` is what XDP's has.
+
+    ``refuses_own`` says that a node gets the refusal of its own packet.
+    """
 
     bits_count: bool = True
     accepted_by_xdp: int = BYPASS_XDP
+    refuses_own: bool = True
 
     def approved(self, mark: object) -> bool:
         """Whether a program at egress lets a packet with this mark go, since another one has approved it."""
@@ -40,7 +48,9 @@ class Marks:
 def marks_of(state: BpfState) -> Marks:
     """The meanings on a node. Raises `EvidenceError` when its programs or maps cannot be read."""
     fragments, counters = state.map(Role.FRAGMENT_FORWARD, 4), state.map(Role.COUNTERS)
+    old = counters is not None and counters.layout.version < OWN_XDP_MARK
     return Marks(
         fragments is not None and fragments.layout.version >= BITS_COUNT,
-        BYPASS if counters is not None and counters.layout.version < OWN_XDP_MARK else BYPASS_XDP,
+        BYPASS if old else BYPASS_XDP,
+        not old,
     )

@@ -65,7 +65,8 @@ class PolicedPassage(Passage):
     def _translate_service(self) -> Backend | None:
         found = self._datapath.services.translate(self._packet, self._chooser)
         if isinstance(found, Refusal):
-            self._lose(found.reason, found.detail, "port-unreachable" if found.active else "")
+            told = found.active and (not self._packet.local or self._datapath.marks.refuses_own)
+            self._lose(found.reason, found.detail, "port-unreachable" if told else "")
         if found is not None:
             self._to_backend(found)
         return found

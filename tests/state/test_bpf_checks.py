@@ -13,7 +13,7 @@ from calico_debug.model.explanation import Finding
 from calico_debug.state.bpf import BpfState
 from calico_debug.state.bpf_checks import check_interfaces, running_order
 from calico_debug.state.bpf_lookups import BpfLookups
-from tests.evidence.bpf_node import BpfNode
+from tests.evidence.bpf_node import BpfNode, settings
 from tests.evidence.memory import recorded_bundles
 
 COUNTERS = [({"ifindex": 3, "hook": hook}, {}) for hook in (0, 1)]
@@ -79,6 +79,19 @@ def test_a_policy_of_another_place() -> None:
     (found,) = findings(node(ingress_policy_v4=6))
     assert found.code == "bpf-policy-differs"
     assert "jumps to policy 5, Felix has noted 6" in found.message
+
+
+@pytest.mark.parametrize(("noted", "codes"), [((6, 5), []), ((5, 6), ["bpf-policy-differs"] * 2)])
+def test_places_in_a_joint_jump_map(noted: tuple[int, int], codes: list[str]) -> None:
+    """Up to v3.31.2 Felix notes a pod's places by the direction of the policy, which is not the hook's."""
+    made = node(ingress_policy_v4=noted[0], egress_policy_v4=noted[1])
+    made.settings[202] = settings("cali1", 0, 6)
+    made.add_map("cali_jump3", 160)
+    made.slots["cali_jump3"] = {5: 30, 6: 31}
+    split = {made.ids["cali_jump_ing2"], made.ids["cali_jump_egr2"]}
+    for program in made.programs:
+        program["map_ids"] = [160 if number in split else number for number in program["map_ids"]]
+    assert [one.code for one in findings(made)] == codes
 
 
 def test_no_counters() -> None:

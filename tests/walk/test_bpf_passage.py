@@ -7,6 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from calico_debug.model.conntrack import STATE_BITS
+from calico_debug.walk.bpf_marks import Marks
 from calico_debug.walk.bpf_outcomes import MASQUERADE_SELF, NAT_OUT, SEEN
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated, Unrouted
@@ -74,6 +75,41 @@ def test_a_pod_that_reaches_itself_through_a_service(cluster: RecordedCluster) -
     assert policies(made) == [(FRONTEND_DEVICE, "egress", False)]  # its own ingress is not asked
     assert made.packet.mark == MASQUERADE_SELF
     assert made.packet.source != int(ip_address(FRONTEND))  # by the rules that Felix leaves
+
+
+@pytest.fixture
+def older(cluster: RecordedCluster, monkeypatch: pytest.MonkeyPatch) -> RecordedCluster:
+    """The same as if the programs were those of v3.29."""
+    for walker in cluster.walkers.values():
+        assert walker.datapath is not None
+        monkeypatch.setitem(vars(walker.datapath), "marks", Marks(bits_count=False, refuses_own=False))
+    return cluster
+
+
+def test_up_to_v3_31_3_its_own_ingress_is_asked_about_its_own_address(older: RecordedCluster) -> None:
+    """Seen with v3.29.7 and v3.30.7: rules see the pod's address, though the host masquerades."""
+    made = received(older, "node1", FRONTEND_DEVICE, packet(FRONTEND, FRONTEND_SERVICE))
+    assert policies(made) == [(FRONTEND_DEVICE, "egress", False), (FRONTEND_DEVICE, "ingress", True)]
+    asked = [event.result.asked for event in made.trace.events if isinstance(event, PolicyRan)][-1]
+    assert asked is not None
+    assert asked.source == int(ip_address(FRONTEND))
+    assert asked.from_host  # the masqueraded address was, when that was looked up
+
+
+def test_up_to_v3_31_3_programs_note_what_the_host_masqueraded(older: RecordedCluster) -> None:
+    """So that the answer to it has an entry, and no host endpoint's policy is asked."""
+    made = received(older, "node1", FRONTEND_DEVICE, packet(FRONTEND, "203.0.113.70", 443))
+    datapath = older.walkers["node1"].datapath
+    assert datapath is not None
+    assert datapath.notes_at_exit(made.interface, made.packet.mark)
+    vars(datapath)["marks"] = Marks()
+    assert not datapath.notes_at_exit(made.interface, made.packet.mark)
+
+
+def test_up_to_v3_29_a_node_is_not_told_of_a_service_without_backends(older: RecordedCluster) -> None:
+    """Seen with v3.29.7: silence, where v3.30.7 refuses."""
+    assert lost(older.walkers["node1"].send(packet(NODE1, GHOST), new, Chooser())) == ("no-endpoints", "")
+    assert lost(received(older, "node1", CUSTOMER_DEVICE, packet(CUSTOMER, GHOST)))[1] == "port-unreachable"
 
 
 def test_traffic_that_leaves_the_pools_is_marked_for_the_rules(cluster: RecordedCluster) -> None:
