@@ -41,10 +41,24 @@ class PolicyTold:
 def with_names(result: PolicyResult, section: Callable[[int], Section | None]) -> PolicyResult:
     """The result with every hit named that ``section`` knows by its id: code without comments names none."""
     hits = tuple(
-        replace(hit, section=section(hit.rule_id)) if hit.section is None and hit.rule_id else hit
+        replace(hit, section=with_name(hit.section, section(hit.rule_id)))
+        if hit.rule_id and (hit.section is None or is_nameless(hit.section))
+        else hit
         for hit in result.run.hits
     )
     return result if hits == result.run.hits else replace(result, run=replace(result.run, hits=hits))
+
+
+def is_nameless(section: Section) -> bool:
+    """Whether it is a profile's rule as Felix's files have it up to v3.31 (pol_prog_builder.go): without a name."""
+    return section.owner == PROFILE and not section.name
+
+
+def with_name(section: Section | None, computed: Section | None) -> Section | None:
+    """What is ``computed`` from a rule's id, where Felix's file has no name for it."""
+    if section is None or computed is None:
+        return section or computed
+    return replace(section, name=computed.name) if computed.owner == section.owner else section
 
 
 def tell_policy(
@@ -130,7 +144,8 @@ def _step(
         detail = "no tier decided and no profile allowed"
     elif section.owner == PROFILE:
         ref = PolicyRef(PROFILE, section.name)
-        detail = f"no tier decided; profile {section.name} {'allows' if outcome == 'allowed' else 'denies'}"
+        named = f"profile {section.name}" if section.name else "a profile"
+        detail = f"no tier decided; {named} {'allows' if outcome == 'allowed' else 'denies'}"
     else:
         ref, rule = policy_and_rule(section, direction, index)
     return Step(node, stage, outcome, detail, direction, section.tier, ref, rule, evidence, hypothetical)

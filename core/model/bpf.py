@@ -119,7 +119,7 @@ class InterfaceState:
         """The index of the policy program at ``hook`` "ingress", "egress" (of tc) or "xdp"; -1 for none.
 
         ``joint`` says that one jump map serves both hooks, as up to v3.31.2: a workload's places are noted by the
-        direction of its policy then, which is the opposite (wepApplyPolicyToDirection in felix/dataplane/linux/bpf_ep_mgr.go).
+        direction of its policy then, which is the opposite (bpf_ep_mgr.go, wepApplyPolicyToDirection).
         """
         if joint and self.workload:
             hook = {"ingress": "egress", "egress": "ingress"}.get(hook, hook)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -122,6 +123,16 @@ def test_names_for_ids_alone() -> None:
     named = with_names(result, {11: PASS, 12: LEGACY}.get)
     assert [hit.section for hit in named.run.hits] == [PASS, ALLOW, None, None]
     assert with_names(result, {}.get) is result
+
+
+def test_up_to_v3_31_files_do_not_name_profiles() -> None:
+    nameless = Section(SectionKind.RULE, owner="Profile", action="allow")
+    named = replace(nameless, name="kns.shop")
+    result = PolicyResult("cali1", "ingress", False, PolicyRun(Verdict.ALLOWED, (Hit(11, nameless),), (11,), ()))
+    (hit,) = with_names(result, {11: named}.get).run.hits
+    assert hit.section == named
+    assert with_names(result, {11: ALLOW}.get) is result  # an id of something else
+    assert told(nameless).steps[-1].detail == "no tier decided; a profile allows"
 
 
 def test_ids_are_computed_from_the_cluster_s_objects() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from calico_debug.decode.bpf_instructions import recorded_ids
 from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.errors import EvidenceError
-from calico_debug.explain.bpf_policy import PROFILE, identity_of, policy_and_rule
+from calico_debug.explain.bpf_policy import PROFILE, identity_of, is_nameless, policy_and_rule, with_name
 from calico_debug.explain.listing.felix_text import member_text, programmed_text, set_names
 from calico_debug.explain.listing.policy_chains import differs
 from calico_debug.explain.listing.policy_view import (
@@ -145,8 +145,10 @@ class ProgramPolicies:
     def _told(self, view: EndpointView, found: LoadedPolicy, loaded: PolicyPrograms) -> EndpointView:
         numbers = loaded.programs
         view = replace(view, place=f"program{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}")
-        run = _Run(view, found, dict.fromkeys(found.findings), _coded(found))
-        sections = _listed(found.debug) if found.debug is not None else self._named(found)
+        coded = _coded(found)
+        coded = frozenset(self._profiles_named(tuple(coded))) if coded is not None else None
+        run = _Run(view, found, dict.fromkeys(found.findings), coded)
+        sections = self._profiles_named(_listed(found.debug)) if found.debug is not None else self._named(found)
         tiers: list[TierView] = []
         profiles: list[PolicyView] = []
         for tier, group in _by_tier(sections):
@@ -164,6 +166,12 @@ class ProgramPolicies:
             end=RuleView("Deny") if view.kind == POD else None,
             findings=tuple(run.findings),
         )
+
+    def _profiles_named(self, sections: Sequence[Section]) -> Sequence[Section]:
+        computed = self._attributor.sections(one.match_id for one in sections if one.match_id and is_nameless(one))
+        return [
+            with_name(one, computed.get(one.match_id or 0)) or one if is_nameless(one) else one for one in sections
+        ]
 
     def _named(self, found: LoadedPolicy) -> Sequence[Section]:
         """What the ids stand for that a program notes, in the order of its code: without Felix's file that is all."""
