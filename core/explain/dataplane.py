@@ -9,13 +9,21 @@ from calico_debug.model.explanation import Finding
 from calico_debug.state.bpf_checks import check_interfaces
 from calico_debug.state.combined import IPTABLES_LEGACY, IPTABLES_NFT, CombinedRuleset
 from calico_debug.state.combined import NFTABLES as NATIVE
-from calico_debug.state.dataplane import CALICO_TABLES, DISPATCH_CHAIN, NFTABLES
+from calico_debug.state.dataplane import (
+    CALICO_TABLES,
+    DISPATCH_CHAIN,
+    IPTABLES,
+    IPTABLES_CHAIN,
+    IPTABLES_FILTERS,
+    NFTABLES,
+)
 from calico_debug.walk.bpf_loaded import leftover_debug_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calico_debug.evidence.source import EvidenceSource
+    from calico_debug.state.ruleset import Ruleset
     from calico_debug.walk.node import NodeWalker
 
 
@@ -101,6 +109,15 @@ class Dataplanes:
         ]
 
 
+def _programmed(ruleset: Ruleset, mode: str) -> bool:
+    """Whether endpoints' chains of a mode are there."""
+    return any(
+        ruleset.rules(family, table, DISPATCH_CHAIN if mode == NFTABLES else IPTABLES_CHAIN) is not None
+        for family, table in ruleset.tables()
+        if ((family, table) in CALICO_TABLES if mode == NFTABLES else table in IPTABLES_FILTERS)
+    )
+
+
 def _beside_each_other(walker: NodeWalker) -> list[Finding]:
     """Rules of several origins on one node: each is walked, in the kernel's order, and a person should know."""
     ruleset = walker.program.ruleset
@@ -117,6 +134,15 @@ def _beside_each_other(walker: NodeWalker) -> list[Finding]:
                 "warning",
                 f"{walker.name} has rules of iptables-nft and of iptables-legacy: packets meet both; "
                 "let one backend own the rules and clear the other's",
+            )
+        )
+    if _programmed(ruleset, NFTABLES) and _programmed(ruleset, IPTABLES):
+        found.append(
+            Finding(
+                "two-dataplanes",
+                "warning",
+                f"{walker.name} has Calico's policy in nftables mode and in iptables mode: packets meet both, and "
+                "Felix keeps only one up to date; up to v3.30 it leaves the other behind when its mode is changed",
             )
         )
     foreign = sorted(

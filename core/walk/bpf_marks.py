@@ -22,8 +22,8 @@ only that mark itself. The map is there since v3.31.0.
 OWN_XDP_MARK = 3
 """Version of cali_counters that came with v3.30, since when what XDP accepted has a mark of its own.
 
-Since then, too, a refusal does not always have the interface's own address (icmp4.h): with v3.29.7 a node that asks for a
-service without backends was seen to get none.
+Since then, too, a refusal does not always have the interface's own address (icmp4.h): with v3.29.7 a node that asks
+for a service without backends was seen to get none.
 """
 
 

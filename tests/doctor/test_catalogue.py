@@ -10,7 +10,7 @@ from calico_debug.doctor.catalogue import CATALOGUE
 from calico_debug.model.explanation import FINDINGS
 
 OF_PROGRAMS_RUN = {"bpf-policy-debug-missing", "bpf-policy-debug-stale", "bpf-policy-not-compared"}
-FROM_DATAPLANES = {"nftables-beside-iptables", "node-not-programmed", "two-iptables-backends"}
+FROM_DATAPLANES = {"nftables-beside-iptables", "node-not-programmed", "two-dataplanes", "two-iptables-backends"}
 
 
 def test_every_code_is_in_the_table_and_made_somewhere() -> None:

@@ -48,6 +48,16 @@ SAVED = (
 CALICO_CHAINS = ":cali-FORWARD - [0:0]\n:cali-from-wl-dispatch - [0:0]\n"
 
 
+@pytest.mark.parametrize("chains", [CALICO_CHAINS, ""])
+def test_rules_of_the_mode_before(chains: str) -> None:
+    """As Felix v3.30.7 left them, when its mode was changed."""
+    files = {"iptables-save.txt": SAVED.format(backend="nf_tables", chains=chains)}
+    found, world = looked_at(Node(1, files=files))
+    walker = world.engine._walkers["n1"]
+    found.admit(walker)
+    assert ("two-dataplanes" in {finding.code for finding in found.findings(walker)}) == bool(chains)
+
+
 def test_both_iptables_backends_and_foreign_nftables_are_told() -> None:
     """Each is walked; that they stand beside each other is worth knowing."""
     files = {

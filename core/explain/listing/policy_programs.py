@@ -169,9 +169,7 @@ class ProgramPolicies:
 
     def _profiles_named(self, sections: Sequence[Section]) -> Sequence[Section]:
         computed = self._attributor.sections(one.match_id for one in sections if one.match_id and is_nameless(one))
-        return [
-            with_name(one, computed.get(one.match_id or 0)) or one if is_nameless(one) else one for one in sections
-        ]
+        return [with_name(one, computed.get(one.match_id or 0)) or one if is_nameless(one) else one for one in sections]
 
     def _named(self, found: LoadedPolicy) -> Sequence[Section]:
         """What the ids stand for that a program notes, in the order of its code: without Felix's file that is all."""

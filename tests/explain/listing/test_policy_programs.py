@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from calico_debug.evidence.bundle import open_bundle
 from calico_debug.explain.listing.node import NodeListings
 from calico_debug.explain.listing.policy_view import EndpointView, RuleView
+from calico_debug.model.explanation import PolicyRef
 from tests.evidence.memory import MemoryNode, MemorySource
 from tests.recordings import DATA, Recording, recordings
 
@@ -48,6 +50,18 @@ def test_the_debug_file_names_every_rule() -> None:
     # Denials at the end of a tier count, where the code can get there.
     ends = [tier.end for tier in view.tiers]
     assert [(end.hits, end.absent) for end in ends if end] == [(None, "nothing gets to it"), (16, "")]
+
+
+def test_up_to_v3_31_files_do_not_name_profiles_and_their_ids_do() -> None:
+    content = open_bundle(RECORDING).node("node1").read(DEBUG)
+    nameless = re.sub(rb"(Start|End) of rule k[ns]\w+\.[\w.-]+ ", rb"\1 of rule ", content)
+    assert nameless != content
+    view = egress(NodeListings(source({DEBUG: nameless}), "node1"))
+    assert [profile.ref for profile in view.profiles] == [PolicyRef("Profile", "kns.client")]
+    named = egress(NodeListings(source(), "node1"))
+    assert [rule.absent for one in view.profiles for rule in one.rules] == [
+        rule.absent for one in named.profiles for rule in one.rules
+    ]
 
 
 @pytest.mark.parametrize(
