@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calico_debug.evidence.source import EvidenceSource
-    from calico_debug.state.ruleset import Ruleset
+    from calico_debug.model.nft import Ruleset
     from calico_debug.walk.node import NodeWalker
 
 
