@@ -14,7 +14,14 @@ from calico_debug.cli.environment import Environment, Place, WatchQuestion
 from calico_debug.cli.errors import PROGRAM, one_line, warn
 from calico_debug.cli.exit_codes import ExitCode
 from calico_debug.cli.files import new_file
-from calico_debug.cli.observe import MOST_PACKETS, MOST_SECONDS, interruptible, place_options, subject_options
+from calico_debug.cli.observe import (
+    MOST_PACKETS,
+    MOST_SECONDS,
+    interruptible,
+    place_options,
+    rate_option,
+    subject_options,
+)
 from calico_debug.cli.render.terminal import PLAIN, safe
 
 if TYPE_CHECKING:
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 MOST_SNAP = 2048
 MOST_FILE = 1 << 30
 MOST_SEEN = 1 << 40
+RATE = 1000
+"""Events of each kind a second and CPU that a file gets, when nothing is said."""
 """Bytes of packets: of a capture, the file's size is what is limited."""
 
 GROUP_HELP = """Write packets with what decides about them to pcapng files.
@@ -100,6 +109,7 @@ def capture() -> None:
     metavar="N",
     help="Keep so many bytes of each packet; 256 when left out, 2048 at most.",
 )
+@rate_option(RATE, " A capture of one flow is whole.")
 @place_options
 @click.pass_obj
 def run(

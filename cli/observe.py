@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("text", "json")
 MOST_SECONDS, MOST_PACKETS, MOST_BYTES, MOST_RATE = 3600.0, 100_000, 1 << 30, 100_000
+SHOWN = 200
+"""Events of each kind a second and CPU, when nothing is said: more than anybody reads, and to tell them takes time."""
 
 HELP = """Watch where packets of a flow, a pod or a policy are seen on this node, and where they end.
 
@@ -84,21 +86,24 @@ def subject_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
+def rate_option(default: int, more: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """How many of very many events are told; ``more`` is to be known of it."""
+    return click.option(
+        "--rate",
+        type=click.IntRange(10, MOST_RATE),
+        default=default,
+        metavar="N",
+        help=f"Tell so many events of each kind a second and CPU, and count the others; {default} when left out.{more}",
+    )
+
+
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say how many drops are watched, and where."""
+    """The options that say where packets are watched."""
     for option in (
         click.option("-n", "--namespace", metavar="NS", help="The namespace of names that come without one."),
         agents_option,
         cluster_options,
         node_option,
-        click.option(
-            "--rate",
-            type=click.IntRange(10, MOST_RATE),
-            default=1000,
-            metavar="N",
-            help="Tell so many events of each kind a second and CPU, and count the others; 1000 when left out. "
-            "Captures of one flow are whole.",
-        ),
     ):
         command = option(command)
     return command
@@ -128,6 +133,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="N",
     help="End after so many bytes of packets, counted wherever they are seen; 100 MiB when left out.",
 )
+@rate_option(SHOWN)
 @place_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="text", help="The form of the answer.")
 @click.option(

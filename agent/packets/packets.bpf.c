@@ -282,9 +282,10 @@ struct glance { struct look look; u32 print, place; };
 INLINE int worth_a_look(u64 at, u64 end, const struct settings *given, struct glance *found)
 {
 	// With the first eight bytes behind, which are ports and TCP's sequence number where nothing is in between.
-	u32 header[12] = {};
+	u32 header[12];
 	const u8 *byte = (const u8 *)header;
 	u32 from, to, kind, ports;
+	found->look.kind = 0;
 	if (bytes(header, 28, at, end))
 		return 1;
 	u32 version = byte[0] >> 4;
@@ -314,6 +315,7 @@ INLINE int worth_a_look(u64 at, u64 end, const struct settings *given, struct gl
 		// Of fragments only the first has ports.
 		if ((byte[6] & 0x1f) | byte[7])
 			return 1;
+		__builtin_memset(found->look.addresses, 0, 32);
 		found->look.addresses[0] = header[3];
 		found->look.addresses[1] = header[4];
 		found->print = print_of_ipv4(byte);
@@ -532,7 +534,8 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 		protocol = 0;
 	}
 	int every = given->mode & DROPS_ONLY;
-	struct glance glance = {};
+	struct glance glance;
+	glance.look.kind = 0;
 	if (!every && !worth_a_look(at, end, given, &glance) && slot->packet != packet)
 		return 0;
 	u32 inode = namespace_of(skb);

@@ -13,6 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from calico_debug.agent.packets.observer import Limits, PacketObserver
+from calico_debug.cli.observe import SHOWN
 from calico_debug.model.packet_event import Ends
 from tests.bench.traffic import ECHO, PORT, SECONDS, WAIT, Path
 from tests.lab import namespaces
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from calico_debug.model.packet_event import Losses
 
 DROPS_A_SECOND = 100_000
-RATE = 1000
-"""What `observe` tells a second and CPU at most, unless asked for another rate."""
 EVERY = 10**9
 
 
@@ -45,7 +44,7 @@ class Watched:
 
 
 @contextmanager
-def watching(path: Path, flows: Sequence[Ends] | None, rate: int = RATE) -> Iterator[Watched]:
+def watching(path: Path, flows: Sequence[Ends] | None, rate: int = SHOWN) -> Iterator[Watched]:
     """Observe flows, or with None all drops."""
     limits = Limits(seconds=WAIT + SECONDS, packets=EVERY, bytes=1 << 60, rate=rate)
     found = Watched()

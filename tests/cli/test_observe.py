@@ -11,6 +11,7 @@ import pytest
 
 from calico_debug.cli.environment import Place, WatchQuestion, open_watch
 from calico_debug.cli.exit_codes import ExitCode
+from calico_debug.cli.observe import SHOWN
 from calico_debug.errors import EvidenceError
 from calico_debug.model.packet_event import Losses
 from calico_debug.model.subject import Subject
@@ -48,7 +49,7 @@ def test_a_flow_line_by_line() -> None:
     assert lines[7].startswith("predicted ALLOWED")
     assert lines[8] == "6 events of 2 packets; 0 events lost (0 for want of room, 0 over the limit of the rate)"
     assert ran.err == "watching node1: tcp a -> b\nwarning: told at the end\n"
-    assert asked[0][2] == WatchQuestion(Subject("red/cli1", "red/web1:80"), 10.0, 1000, 100 << 20, 1000)
+    assert asked[0][2] == WatchQuestion(Subject("red/cli1", "red/web1:80"), 10.0, 1000, 100 << 20, SHOWN)
 
 
 def test_what_was_queued_is_told_too() -> None:
