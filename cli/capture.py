@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 MOST_SNAP = 2048
 MOST_FILE = 1 << 30
 MOST_SEEN = 1 << 40
+"""Bytes of packets: of a capture, the file's size is what is limited."""
 RATE = 1000
 """Events of each kind a second and CPU that a file gets, when nothing is said."""
-"""Bytes of packets: of a capture, the file's size is what is limited."""
 
 GROUP_HELP = """Write packets with what decides about them to pcapng files.
 

@@ -228,14 +228,12 @@ class PacketObserver:
         self._set(maps, namespaces)
 
     def _set(self, maps: Mapping[str, int], namespaces: Namespaces) -> None:
-        known = reasons()
-        purged = next((number for number in known if reason_name(number, known) == PURGED), 0)
         settings = encode_settings(
             self._flows,
             rate=self.limits.rate,
             vxlan_port=namespaces.vxlan_port,
             data=self._data,
-            purged=purged if self._drops else 0,
+            purged=_number_of(PURGED) if self._drops else 0,
         )
         _write(maps["cdebug_settings"], ONE, settings)
 
@@ -287,6 +285,12 @@ def _write(descriptor: int, key: bytes, value: bytes) -> None:
 def _place(address: int) -> str:
     # The kernel's functions are read when the first packet is dropped: that takes as long as ten thousand events.
     return symbols().name(address)
+
+
+def _number_of(reason: str) -> int:
+    """A reason's number in the running kernel, 0 where it has none."""
+    known = reasons()
+    return next((number for number in known if reason_name(number, known) == reason), 0)
 
 
 @lru_cache(maxsize=1)

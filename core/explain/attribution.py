@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from calico_debug.explain.rulegroups import Marks, RuleGroup, endpoint_marks, rule_groups
-from calico_debug.explain.tier_names import chains_asked, tier_names
+from calico_debug.explain.tier_names import policy_chains, tier_names
 from calico_debug.model.explanation import Evidence, PolicyRef, RuleRef
-from calico_debug.policy.chains import ChainKind, chain_role, parse_comment
+from calico_debug.policy.chains import chain_role, parse_comment
 from calico_debug.policy.identity import PolicyIndex, identify, policy_index
 from calico_debug.policy.programmed import programmed_rules
 from calico_debug.policy.rule_ids import named
@@ -99,13 +99,8 @@ class Attributor:
             rules = _rules(walker, family, table, chain)
 
             def asked(target: str) -> Iterator[str]:
-                role = chain_role(target)
-                if role is not None and role.kind is ChainKind.POLICY:
-                    yield self.policy(walker, family, table, target, marks).tier
-                elif role is not None and role.kind is ChainKind.POLICY_GROUP:
-                    for rule in _rules(walker, family, table, target):
-                        for member in chains_asked(rule):
-                            yield self.policy(walker, family, table, member, marks).tier
+                for member in policy_chains(target, partial(_rules, walker, family, table)):
+                    yield self.policy(walker, family, table, member, marks).tier
 
             self._tiers[key] = rules, tier_names(rules, asked)
         return self._tiers[key][1]

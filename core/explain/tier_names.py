@@ -81,6 +81,19 @@ def _tiers(rules: Sequence[Rule]) -> Iterator[_Tier]:
         yield tier
 
 
+def policy_chains(chain: str, rules_of: Callable[[str], Iterable[Rule]]) -> Iterator[str]:
+    """The chains of policies behind one that is asked in a tier: itself, or the members of a group; of others none.
+
+    ``rules_of`` gives the rules of a chain.
+    """
+    role = chain_role(chain)
+    if role is not None and role.kind is ChainKind.POLICY:
+        yield chain
+    elif role is not None and role.kind is ChainKind.POLICY_GROUP:
+        for rule in rules_of(chain):
+            yield from chains_asked(rule)
+
+
 def chains_asked(rule: Rule, kinds: frozenset[ChainKind] = frozenset({ChainKind.POLICY})) -> Iterator[str]:
     """The chains of policies, or of other ``kinds``, that a rule jumps or goes to."""
     for statement in rule.statements:

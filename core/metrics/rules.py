@@ -12,7 +12,7 @@ from typing import NamedTuple
 from calico_debug.explain.attribution import FAMILY_NUMBERS, PROFILE, api_indices
 from calico_debug.explain.evaluation import ENDPOINT_CHAINS
 from calico_debug.explain.rulegroups import DENY, Marks, endpoint_marks, rule_groups
-from calico_debug.explain.tier_names import ASKED, SINGLE_TIER, chains_asked, tier_names
+from calico_debug.explain.tier_names import ASKED, SINGLE_TIER, chains_asked, policy_chains, tier_names
 from calico_debug.model.cluster import PolicyObject
 from calico_debug.model.nft import Bitwise, Ct, Fib, Match, Reject, Rule, Verdict
 from calico_debug.policy.chains import ChainKind, ChainRole, CommentKind, chain_role, parse_comment
@@ -175,13 +175,11 @@ class RuleBook:
 
     def _tiers(self, table: tuple[str, str], chains: Mapping[Place, Sequence[Rule]], chain: str) -> Iterator[str]:
         """The tiers of the policies behind a chain of a policy or a group."""
-        rules, role = chains.get((*table, chain), ()), chain_role(chain)
-        if role is not None and role.kind is ChainKind.POLICY:
-            identity, found = self._identity(role, rules, chain)
+        for member in policy_chains(chain, lambda name: chains.get((*table, name), ())):
+            role = chain_role(member)
+            assert role is not None
+            identity, found = self._identity(role, chains.get((*table, member), ()), member)
             yield (found.tier if found else "") or (identity.tier if identity else "")
-        for rule in rules if role is not None and role.kind is ChainKind.POLICY_GROUP else ():
-            for member in chains_asked(rule):
-                yield from self._tiers(table, chains, member)
 
 
 def _profile(rules: Sequence[Rule], role: ChainRole, dataplane: str, marks: Marks) -> dict[int, tuple[str, ...]]:

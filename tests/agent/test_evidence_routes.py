@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import pytest
 
 from calico_debug.evidence.wire import unpack_messages
 from tests.agent.serving import Agent, serving
+from tests.agent.test_routes import agent, recorded
 from tests.evidence.memory import MemoryNode, MemorySource
-from tests.recordings import recordings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,15 +15,7 @@ if TYPE_CHECKING:
     from calico_debug.evidence.source import EvidenceSource
 
 
-@pytest.fixture(scope="module")
-def recorded() -> EvidenceSource:
-    return recordings("3.32.1-nft")[0].source
-
-
-@pytest.fixture(scope="module")
-def agent(recorded: EvidenceSource, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
-    with serving(tmp_path_factory.mktemp("agent"), recorded) as running:
-        yield running
+__all__ = ["agent", "recorded"]
 
 
 def test_nodes_and_files_are_those_of_the_source(agent: Agent, recorded: EvidenceSource) -> None:

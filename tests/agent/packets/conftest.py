@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,16 @@ def need_observer() -> None:
         library()
     except MissingEvidence as error:
         pytest.skip(str(error))
+
+
+def end_unread(lab: Lab, client: str, server: socket.socket) -> None:
+    """A connection whose client closes its socket before the server's end of it comes, which then nobody reads."""
+    with namespaces.entered(lab.namespace(client)):
+        opened = socket.create_connection(server.getsockname(), 5)
+    accepted, _ = server.accept()
+    opened.close()
+    assert accepted.recv(1) == b""
+    accepted.close()
 
 
 @pytest.fixture(scope="module")

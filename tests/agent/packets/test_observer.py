@@ -20,6 +20,7 @@ from calico_debug.explain.packet_story import Places, Story
 from calico_debug.model.flow import PROTOCOL_NUMBERS
 from calico_debug.model.packet_event import DROPPED, Ends, PacketEvent, everything_of
 from calico_debug.policy.marks import mark_words
+from tests.agent.packets.conftest import end_unread
 from tests.lab import namespaces
 from tests.lab.topology import OUTSIDE
 
@@ -451,12 +452,7 @@ def test_what_a_closed_socket_had_not_read_is_no_drop(lab: Lab, watched: str) ->
         with namespaces.entered(lab.namespace("node1")):
             observer = PacketObserver(flows, SHORT, drops=watched == "drops of a pod")
             stack.enter_context(observer)
-        with namespaces.entered(lab.namespace("red/web1")):
-            client = socket.create_connection((address, 8079), 5)
-        accepted, _ = server.accept()
-        client.close()
-        assert accepted.recv(1) == b""
-        accepted.close()
+        end_unread(lab, "red/web1", server)
         seen = told(observer)
     assert ("QUEUE_PURGE" in {reason for _, reason in seen.drops}) == (watched == "a pod")
 

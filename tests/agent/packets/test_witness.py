@@ -15,6 +15,7 @@ from calico_debug.cli.environment import Question
 from calico_debug.cli.tracer import EvidenceTracer
 from calico_debug.explain.packet_story import flow_ends
 from calico_debug.state.node import NodeState
+from tests.agent.packets.conftest import end_unread
 from tests.lab import namespaces
 
 if TYPE_CHECKING:
@@ -54,12 +55,7 @@ def test_what_a_closed_socket_did_not_read_is_no_drop_on_the_way(lab: Lab) -> No
         explanation = EvidenceTracer(live).trace(Question(source, f"{target}:8079", "tcp"))
         witness = PacketWitness(NodeState(live.node("node1")), flow_ends(explanation), 1).__enter__()
     try:
-        with namespaces.entered(lab.namespace("red/web1")):
-            client = socket.create_connection((target, 8079), 5)
-        accepted, _ = server.accept()
-        client.close()
-        assert accepted.recv(1) == b""
-        accepted.close()
+        end_unread(lab, "red/web1", server)
         told = witness.finish()
     finally:
         witness.__exit__()
