@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("text", "json")
 MOST_SECONDS, MOST_PACKETS, MOST_BYTES, MOST_RATE = 3600.0, 100_000, 1 << 30, 100_000
-SHOWN = 200
+SHOWN = 50
 """Events of each kind a second and CPU, when nothing is said: more than anybody reads, and to tell them takes time."""
 
 HELP = """Watch where packets of a flow, a pod or a policy are seen on this node, and where they end.

@@ -67,8 +67,6 @@ enum { RING = 4 << 20, WAKE_AT = RING / 4 };
 // How long a packet that was seen by its addresses is known by its place in memory and its contents: about a second.
 #define FOLLOW_MS 1000
 #define MS_OF(time) ((time) >> 20 & 0x3fffff)
-// The rate limit counts in windows of this length.
-#define WINDOW_NS 100000000ULL
 
 struct tuple {
 	u8 source[16], destination[16];
@@ -94,9 +92,10 @@ struct event {
 };
 
 // Purged: the reason of what a closed socket had not read, where that is no drop; its packets have no device any more.
-struct settings { u32 shapes, mode, window_limit, vxlan_port, snap, flows, purged, zero; u64 addresses[ADDRESS_WORDS]; };
-// The last three are of the rate limit: the time, as of which tick, and what was told in its window.
-struct totals { u64 matched, ring_full, limited, unreadable, time, tick, in_window; };
+// Price and burst are of the rate limit: what an event costs, and the most that may be saved for events, in nanoseconds.
+struct settings { u32 shapes, mode, vxlan_port, snap, flows, purged; u64 price, burst, addresses[ADDRESS_WORDS]; };
+// The last three are of the rate limit: the time, as of which tick, and how much of it is left for events.
+struct totals { u64 matched, ring_full, limited, unreadable, time, tick, credit; };
 // What: fingerprint 32 bits, which 10, milliseconds 22. In one word each, since two CPUs may write at once.
 struct followed { u64 packet, what, netns; };
 // All that a packet of TCP or UDP is looked up by, as it stands in the packet, and for how many flows that was.
@@ -482,18 +481,18 @@ INLINE int same(const struct look *one, const struct look *other)
 	return !difference;
 }
 
-// Whether as many as are wanted were told in this window. The clock is read once a tick: it costs as much as a look-up.
-INLINE int used_up(struct totals *total, u32 limit)
+// Whether no event can be told now: time gives credit, and each event costs of it. The clock is read once a tick, as it
+// costs as much as a look-up.
+INLINE int used_up(struct totals *total, const struct settings *given)
 {
 	u64 tick = ticks();
 	if (total->tick != tick) {
-		u64 before = total->time / WINDOW_NS;
+		u64 time = now(), credit = total->credit + (time - total->time);
+		total->credit = credit < given->burst ? credit : given->burst;
+		total->time = time;
 		total->tick = tick;
-		total->time = now();
-		if (total->time / WINDOW_NS != before)
-			total->in_window = 0;
 	}
-	return limit && total->in_window >= limit;
+	return total->credit < given->price;
 }
 
 INLINE void follow(struct followed *slot, u16 kind, u64 packet, u32 netns, u32 print, u32 which, u64 time)
@@ -542,7 +541,7 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 	struct totals *total = lookup(&cdebug_totals, &own);
 	if (!total)
 		return 0;
-	int limited = used_up(total, given->window_limit);
+	int limited = used_up(total, given);
 	struct recent *recent = 0;
 	if (glance.look.kind) {
 		glance.look.netns = inode;
@@ -581,7 +580,7 @@ INLINE int see(struct sk_buff *skb, u16 kind, u64 location, u32 reason)
 		total->limited++;
 		return 0;
 	}
-	total->in_window++;
+	total->credit -= given->price;
 	event->location = location;
 	event->length = skb->len;
 	event->mark = skb->mark;

@@ -16,8 +16,8 @@ EVENT = struct.Struct("=QQQIIIIIIHH16s16s16sHHBBHBBBBHH")
 """struct event, without its data."""
 TUPLE = struct.Struct("=16s16sHHBBH")
 """struct tuple: source, destination, source port, destination port, protocol, version of IP, zero."""
-SETTINGS = struct.Struct("=IIIIIIII1024s")
-"""struct settings: shapes, mode, limit of a window, port of VXLAN, bytes, flows, a reason, zero, addresses' bits."""
+SETTINGS = struct.Struct("=IIIIIIQQ1024s")
+"""struct settings: shapes, mode, port of VXLAN, bytes, flows, a reason, price and burst of events, addresses' bits."""
 TOTALS = struct.Struct("=QQQQQQQ")
 """struct totals of one program and CPU: matched, ring_full, limited, unreadable, and three of the rate limit."""
 ONE = struct.pack("=I", 0)
@@ -27,7 +27,9 @@ KINDS = {1: RECEIVED, 2: SENT, 3: DROPPED}
 BY_IDENTITY, IN_TUNNEL, ICMP_ERROR = 2, 4, 8
 FULL, ANY_SOURCE_PORT, ANY_DESTINATION_PORT, ANY_PORTS, ANY_PEER = 1, 2, 4, 8, 16
 DROPS_ONLY = 1
-WINDOWS_A_SECOND = 10
+SECOND = 10**9
+BURST_SECONDS = 4
+"""What the rate allows in these may come at once, so that short connections are told whole where long ones are not."""
 ADDRESS_BITS = 8192
 """Of the table that tells most packets of other flows by their addresses alone."""
 MOST_DATA = 2048
@@ -116,8 +118,9 @@ def filter_entries(flows: Sequence[Ends], first: int = 0) -> dict[bytes, bytes]:
 def encode_settings(
     flows: Sequence[Ends] | None, *, rate: int = 0, vxlan_port: int = 0, data: int = 0, purged: int = 0
 ) -> bytes:
-    """Settings for a filter, or with None for all drops; ``rate`` events a second and CPU, 0 for no limit. ``purged``
-    is the reason of packets that closed sockets had not read, which are then no drops.
+    """Settings for a filter, or with None for all drops; ``rate`` events a second and CPU, of which `BURST_SECONDS` may
+    come at once, 0 for no limit. ``purged`` is the reason of packets that closed sockets had not read, which are then
+    no drops.
     """
     shapes = 0
     known = flows or ()
@@ -132,10 +135,11 @@ def encode_settings(
                 (True, False): ANY_DESTINATION_PORT,
                 (False, False): ANY_PORTS,
             }[bool(one.source_port), bool(one.destination_port)]
-    limit = -(-rate // WINDOWS_A_SECOND)
+    price = SECOND // rate if rate else 0
+    burst = BURST_SECONDS * rate * price
     mode = DROPS_ONLY if flows is None else 0
     snap = min(data, MOST_DATA)
-    return SETTINGS.pack(shapes, mode, limit, vxlan_port, snap, len(known), purged, 0, address_bits(known))
+    return SETTINGS.pack(shapes, mode, vxlan_port, snap, len(known), purged, price, burst, address_bits(known))
 
 
 def address_bits(flows: Sequence[Ends]) -> bytes:

@@ -65,7 +65,7 @@ def decoded(data: bytes, filtered: bool = True) -> PacketEvent:
 
 def test_sizes_are_those_of_the_program() -> None:
     """struct event up to its data, struct tuple, settings and totals of packets.bpf.c."""
-    assert (EVENT.size, TUPLE.size, SETTINGS.size, TOTALS.size) == (116, 40, 1056, 56)
+    assert (EVENT.size, TUPLE.size, SETTINGS.size, TOTALS.size) == (116, 40, 1064, 56)
 
 
 def test_a_received_packet() -> None:
@@ -140,7 +140,7 @@ def test_a_flow_to_itself_is_a_request() -> None:
 
 
 def test_settings_of_a_filter() -> None:
-    shapes, mode, _, port, data, *_ = SETTINGS.unpack(encode_settings([FLOW], vxlan_port=4789, data=9000))
+    shapes, mode, port, data, *_ = SETTINGS.unpack(encode_settings([FLOW], vxlan_port=4789, data=9000))
     assert (shapes, mode, port, data) == (ANY_SOURCE_PORT | 4, 0, 4789, 2048)
     both = [Ends(6, CLIENT, SERVER, 1, 2), SIX]
     assert SETTINGS.unpack(encode_settings(both))[0] == FULL | ANY_PORTS
@@ -154,8 +154,8 @@ def test_everything_of_an_address() -> None:
     assert encode_ends(lone) == CLIENT.packed.ljust(16, b"\0") + bytes(16) + bytes(5) + b"\4" + bytes(2)
     assert encode_ends(lone.reversed())[:16] == bytes(16)
     assert everything_of(SIX.source).destination.version == 6
-    shapes, mode, limit, *_ = SETTINGS.unpack(encode_settings([lone, FLOW], rate=100))
-    assert (shapes, mode, limit) == (ANY_PEER | ANY_SOURCE_PORT | 4, 0, 10)
+    shapes, mode, *_ = SETTINGS.unpack(encode_settings([lone, FLOW]))
+    assert (shapes, mode) == (ANY_PEER | ANY_SOURCE_PORT | 4, 0)
 
 
 def bits(*flows: Ends) -> set[int]:
@@ -184,8 +184,14 @@ def test_settings_before_anything_is_looked_for() -> None:
 
 
 def test_settings_of_all_drops() -> None:
-    _, mode, limit, _, _, flows, purged, *_ = SETTINGS.unpack(encode_settings(None, rate=15, purged=88))
-    assert (mode, limit, flows, purged) == (DROPS_ONLY, 2, 0, 88)
+    _, mode, _, _, flows, purged, *_ = SETTINGS.unpack(encode_settings(None, purged=88))
+    assert (mode, flows, purged) == (DROPS_ONLY, 0, 88)
+
+
+@pytest.mark.parametrize(("rate", "price", "burst"), [(0, 0, 0), (1, 10**9, 4 * 10**9), (50, 2 * 10**7, 4 * 10**9)])
+def test_the_price_of_an_event(rate: int, price: int, burst: int) -> None:
+    """In nanoseconds, and what may be saved for events: four seconds."""
+    assert SETTINGS.unpack(encode_settings([FLOW], rate=rate))[6:8] == (price, burst)
 
 
 def test_losses_are_summed() -> None:

@@ -233,8 +233,14 @@ def send(lab: Lab, flows: list[Flow]) -> list[Outcome]:
     return [found[flow] for flow in flows]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(
+    ("release", "variant"),
+    [
+        pytest.param(release, variant, marks=pytest.mark.slow if variant != "plain" and release != RELEASES[-1] else ())
+        for release in RELEASES
+        for variant in VARIANTS
+    ],
+)
 def test_attribution(lab: Lab, tmp_path: Path, release: str, variant: str) -> None:
     felix = replace(VARIANTS[variant], release=release)  # type: ignore[arg-type]
     # Staged policies are there since v3.30.
@@ -365,6 +371,7 @@ def test_attribution_of_host_endpoints(lab: Lab, tmp_path: Path, release: str, v
         assert decision.node == "node2", name
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25,
     deadline=None,

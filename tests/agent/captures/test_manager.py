@@ -55,7 +55,7 @@ def test_the_limit_of_time(here: Here) -> None:
 
 
 def test_what_is_over_the_rate_is_counted(here: Here, lab: Lab) -> None:
-    name = here.start(Subject(pod="red/web1", drops=True), rate=10)
+    name = here.start(Subject(pod="red/web1", drops=True), rate=1)
     lab.send_all([lab.flow("blue/db1", "red/web1", "udp", 53)] * 30)
     end = time.monotonic() + SECONDS
     while (document := here.captures.one(name))["events"] + document["losses"]["rateLimited"] < 30:

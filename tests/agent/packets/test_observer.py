@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -16,6 +17,7 @@ import pytest
 
 from calico_debug.agent import bpf_library
 from calico_debug.agent.packets.observer import MOST_ENDS, Limits, PacketObserver, reasons, symbols
+from calico_debug.decode.packet_events import BURST_SECONDS, SECOND
 from calico_debug.explain.packet_story import Places, Story
 from calico_debug.model.flow import PROTOCOL_NUMBERS
 from calico_debug.model.packet_event import DROPPED, Ends, PacketEvent, everything_of
@@ -294,13 +296,35 @@ def test_a_flow_is_limited_in_the_kernel_and_counted(lab: Lab) -> None:
             for _ in range(300):
                 client.sendto(b"x", (target, 80))
 
-    seen = watch(lab, "node1", ends(lab, flow), send, Limits(seconds=0.5, rate=100))
+    seen = watch(lab, "node1", ends(lab, flow), send, Limits(seconds=0.5, rate=10))
     losses = seen.observer.losses
     assert losses.limited > 0
     assert losses.matched == len(seen.events) + losses.lost
     whole = watch(lab, "node1", ends(lab, flow), send, Limits(seconds=0.5, rate=0, packets=10_000))
     assert whole.observer.losses.lost == 0
     assert len({e.packet for e in whole.events if not e.reply}) == 300
+
+
+def test_the_limit_is_a_burst_and_then_a_rate(lab: Lab) -> None:
+    """What may be told at once is used up in an instant, and time brings more."""
+    flow = lab.flow("red/web1", "blue/db1", "udp", 80)
+    rate, seconds = 100, 0.6
+    with namespaces.entered(lab.namespace("red/web1")):
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def send() -> None:
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            client.sendto(b"x", (flow.destination, 80))
+
+    with client:
+        seen = watch(lab, "node1", ends(lab, flow), send, Limits(seconds=0.5, rate=rate, packets=100_000))
+    sent = [event.time for event in seen.events if event.kind == "sent"]
+    assert seen.observer.losses.matched == len(seen.events) + seen.observer.losses.limited
+    passed = (max(sent) - min(sent)) / SECOND
+    cpus = bpf_library.possible_cpus()
+    assert passed > seconds / 2
+    assert BURST_SECONDS * rate < len(sent) <= cpus * (rate * (BURST_SECONDS + passed) + 1)
 
 
 @pytest.mark.parametrize("way", ["IPv4", "IPv6", "translated"])
@@ -431,7 +455,7 @@ def test_all_drops_are_limited_in_the_kernel_and_counted(lab: Lab) -> None:
             for _ in range(number):
                 client.sendto(b"x", (other, 53))
 
-    seen = watch(lab, "node1", None, send, Limits(seconds=0.5, rate=100))
+    seen = watch(lab, "node1", None, send, Limits(seconds=0.5, rate=10))
     losses = seen.observer.losses
     shown = [e for e in seen.events if e.interface == interface(lab, "blue/db1")]
     assert {e.reason for e in shown} == {"NETFILTER_DROP"}
