@@ -1,6 +1,6 @@
 """The compiled tracing program: from beside its source, or compiled in memory.
 
-The object's name has a digest of the source in it, so an object of another version is never taken. Images without a
+The object's name has a digest of the sources in it, so an object of another version is never taken. Images without a
 compiler make one with ``python -m calico_debug.agent.packets.program``.
 """
 
@@ -17,6 +17,8 @@ from pathlib import Path
 from calico_debug.errors import EvidenceError, MissingEvidence
 
 SOURCE = Path(__file__).with_name("packets.bpf.c")
+HEADERS = "*.bpf.h"
+"""What it includes, beside it."""
 COMPILERS = ("clang", *(f"clang-{version}" for version in range(25, 10, -1)))
 """Debian's package clang, and its packages of single versions."""
 SECONDS = 60.0
@@ -34,9 +36,11 @@ def program_object(directory: Path | None = None) -> bytes:
 
 
 def object_path(directory: Path | None = None) -> Path:
-    """Where the object of this source belongs."""
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    return (directory or SOURCE.parent) / f"packets-{digest}.bpf.o"
+    """Where the object of these sources belongs."""
+    digest = hashlib.sha256()
+    for path in (SOURCE, *sorted(SOURCE.parent.glob(HEADERS))):
+        digest.update(path.read_bytes())
+    return (directory or SOURCE.parent) / f"packets-{digest.hexdigest()[:16]}.bpf.o"
 
 
 def compiler() -> str | None:
@@ -53,11 +57,18 @@ def compiled() -> bytes:
             "observing packets takes a BPF program, and neither its object nor a compiler is here: install one with "
             "`apt-get install clang`"
         )
-    # Types of the kernel are relocated when the program is loaded, so debug information has to be there.
-    options = ["-target", "bpf", "-O2", "-g", "-Wall", "-Werror", "-c", "-x", "c", "-o", "-", "-"]
+    # Types of the kernel are relocated when the program is loaded, so debug information has to be there: the same
+    # wherever the sources are.
+    folder = os.fspath(SOURCE.parent)
+    options = ["-target", "bpf", "-O2", "-g", f"-fdebug-prefix-map={folder}=.", "-Wall", "-Werror", "-c", "-o", "-"]
     try:
         done = subprocess.run(
-            [found, *options], input=SOURCE.read_bytes(), capture_output=True, timeout=SECONDS, check=False, cwd="/"
+            [found, *options, os.fspath(SOURCE)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+            cwd="/",
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EvidenceError(f"{found} did not compile the tracing program ({error}); check the installation") from None

@@ -64,7 +64,7 @@ def decoded(data: bytes, filtered: bool = True) -> PacketEvent:
 
 
 def test_sizes_are_those_of_the_program() -> None:
-    """struct event up to its data, struct tuple, settings and totals of packets.bpf.c."""
+    """struct event up to its data, struct tuple, settings and totals of records.bpf.h."""
     assert (EVENT.size, TUPLE.size, SETTINGS.size, TOTALS.size) == (116, 40, 1064, 56)
 
 

@@ -16,6 +16,7 @@ from calico_debug.cli.environment import PLUGIN, PLUGIN_WORDS
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTORIES = {"core": "calico_debug", "agent": "calico_debug.agent", "cli": "calico_debug.cli"}
 SHIPPED_BESIDE_CODE = {"py.typed", "schema.json", "packets.bpf.c", "matrix.css", "matrix.html", "matrix.js"}
+SHIPPED_KINDS = (".py", ".bpf.h")
 
 
 def _declared() -> set[str]:
@@ -29,7 +30,7 @@ def _sources() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for directory, package in DIRECTORIES.items():
         for path in (ROOT / directory).rglob("*"):
-            if path.is_file() and (path.suffix == ".py" or path.name in SHIPPED_BESIDE_CODE):
+            if path.is_file() and (path.name.endswith(SHIPPED_KINDS) or path.name in SHIPPED_BESIDE_CODE):
                 inside = path.relative_to(ROOT / directory).as_posix()
                 found[f"{package.replace('.', '/')}/{inside}"] = path
     return found
