@@ -18,7 +18,8 @@ from calico_debug.walk.context import Context, Trace, Undecided
 if TYPE_CHECKING:
     from calico_debug.model.nft import Chain
     from calico_debug.walk.context import Denial
-    from calico_debug.walk.node import NodeWalker, Pass
+    from calico_debug.walk.node import NodeWalker
+    from calico_debug.walk.passage import Pass
 
 WORDS = {True: "refuse", False: "drop"}
 

@@ -31,7 +31,7 @@ from calico_debug.walk.context import (
     Tunnelled,
     Unrouted,
 )
-from calico_debug.walk.node import DELIVERED, LOST, SENT, UNDECIDED
+from calico_debug.walk.passage import DELIVERED, LOST, SENT, UNDECIDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

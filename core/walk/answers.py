@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.walk.context import Translated
-from calico_debug.walk.node import SENT
 from calico_debug.walk.packet import (
     ECHO_REPLY,
     ECHO_REPLY_V6,
@@ -18,13 +17,15 @@ from calico_debug.walk.packet import (
     Packet,
     Tracking,
 )
+from calico_debug.walk.passage import SENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.journey import Leg
-    from calico_debug.walk.node import NodeWalker, Pass
+    from calico_debug.walk.node import NodeWalker
+    from calico_debug.walk.passage import Pass
 
 
 def reply_packet(packet: Packet) -> Packet:

@@ -19,12 +19,12 @@ from calico_debug.walk.bpf_outcomes import (
 )
 from calico_debug.walk.bpf_policing import PolicedPassage
 from calico_debug.walk.context import Tunnelled, Undecided
-from calico_debug.walk.node import DELIVERED, SENT
 from calico_debug.walk.packet import TCP, TCP_FLAGS, UDP, Ends, Tracking
+from calico_debug.walk.passage import DELIVERED, SENT
 from calico_debug.walk.routing import LOOPBACK, Question
 
 if TYPE_CHECKING:
-    from calico_debug.walk.node import Pass
+    from calico_debug.walk.passage import Pass
     from calico_debug.walk.routing import Way
 
 

@@ -16,8 +16,8 @@ from calico_debug.walk.bpf_outcomes import (
 from calico_debug.walk.bpf_policy import Verdict
 from calico_debug.walk.choices import Kind
 from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated, Undecided
-from calico_debug.walk.node import DENIED, Gone, Passage
 from calico_debug.walk.packet import TCP_FLAGS, Ends
+from calico_debug.walk.passage import DENIED, Gone, Passage
 from calico_debug.walk.routing import Question
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from calico_debug.walk.bpf_outcomes import PolicyResult
     from calico_debug.walk.chains import Continue
     from calico_debug.walk.choices import Chooser
-    from calico_debug.walk.node import NodeWalker, Tracker
+    from calico_debug.walk.node import NodeWalker
     from calico_debug.walk.packet import Packet
+    from calico_debug.walk.passage import Tracker
 
 
 class PolicedPassage(Passage):

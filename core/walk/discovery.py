@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from calico_debug.model.routing import address_from_int
-from calico_debug.walk.node import DELIVERED, SENT, NodeWalker, Pass
+from calico_debug.walk.node import NodeWalker
 from calico_debug.walk.packet import ICMPV6, Packet
+from calico_debug.walk.passage import DELIVERED, SENT, Pass
 
 if TYPE_CHECKING:
     from calico_debug.walk.choices import Chooser
-    from calico_debug.walk.node import Tracker
+    from calico_debug.walk.passage import Tracker
 
 SOLICITATION, ADVERTISEMENT = 135, 136
 _SOLICITED_NODE = 0xFF02_0000_0000_0000_0000_0001_FF00_0000

@@ -13,7 +13,7 @@ from calico_debug.walk import discovery
 from calico_debug.walk.answers import masqueraded_answers, reply_packet, unanswered_packets
 from calico_debug.walk.connections import ConnectionTable
 from calico_debug.walk.context import PolicyRan, Undecided
-from calico_debug.walk.node import DELIVERED, DENIED, SENT, NodeWalker, Pass
+from calico_debug.walk.node import NodeWalker
 from calico_debug.walk.packet import (
     ECHO_REQUEST,
     ECHO_REQUEST_V6,
@@ -25,6 +25,7 @@ from calico_debug.walk.packet import (
     UDP,
     Packet,
 )
+from calico_debug.walk.passage import DELIVERED, DENIED, SENT, Pass
 from calico_debug.walk.routing import Question
 from calico_debug.walk.wiring import TUNNELS, Absent, Arriving, Attached, Outside, Place, Wiring
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from calico_debug.walk.chains import Continue
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.context import Onward
-    from calico_debug.walk.node import Tracker
     from calico_debug.walk.packet import Port
+    from calico_debug.walk.passage import Tracker
 
 MAX_LEGS = 12
 """A bound on the nodes one packet may cross; real paths cross two."""
@@ -316,16 +317,16 @@ class _Trip:
 
     def _route_below(self, way: _Tunnel) -> tuple[Address, Address]:
         """The ends of a tunnel whose device does not say them: the nodes' own addresses that routes lead between."""
-        router = self._traveller.walkers[way.node].router
+        here = self._traveller.walkers[way.node]
         other = self._traveller.walkers[way.next_node].state
         for owned in other.addresses:
             link = other.interfaces.get(owned.interface)
             if owned.scope != "global" or link is None or link.kind in TUNNELS:
                 continue
             family, number = owned.address.version, int(owned.address)
-            below = router.look_up(Question(family, number, 0, 0))
+            below = here.router.look_up(Question(family, number, 0, 0))
             if below is not None and below.type == "unicast" and below.interface != way.link.name:
-                source = router.source_address(family, below, number)
+                source = here.addresses.source_address(family, below, number)
                 if source is not None:
                     return address_from_int(family, source), owned.address
         raise Undecided(f"the addresses under tunnel {way.link.name} of {way.node} are not in the evidence")
@@ -341,9 +342,9 @@ class _Trip:
             sport = unknown(16, "the tunnel picks its source port")
             outer = Packet(here.version, UDP, int(here), int(there), sport, port)
         elif way.link.kind == "ipip" and way.next_hop is not None:
-            router = self._traveller.walkers[way.node].router
-            below = router.look_up(Question(4, way.next_hop, 0, 0))
-            source = router.source_address(4, below, way.next_hop) if below else None
+            walker = self._traveller.walkers[way.node]
+            below = walker.router.look_up(Question(4, way.next_hop, 0, 0))
+            source = walker.addresses.source_address(4, below, way.next_hop) if below else None
             if source is None:
                 raise Undecided(f"{way.node} has no route for the packets of tunnel {way.link.name}")
             outer = Packet(4, IPIP, source, way.next_hop)

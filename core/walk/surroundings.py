@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from calico_debug.walk.addresses import Addresses
 from calico_debug.walk.context import Undecided
 from calico_debug.walk.hooks import FORWARD, INGRESS, INPUT, PREROUTING
 from calico_debug.walk.routing import LOOPBACK, REFUSED_TYPES, Question, Router
@@ -42,6 +43,7 @@ class NodeSurroundings:
         """``router`` is the node's."""
         self._state = state
         self._router = router
+        self._addresses = Addresses(state, router)
 
     def fib(self, packet: Packet, hook: str, result: str, selectors: frozenset[str], present: bool) -> Value | None:
         """The fib expression. Source: Linux net/ipv4/netfilter/nft_fib_ipv4.c, net/ipv6/netfilter/nft_fib_ipv6.c."""
@@ -49,7 +51,7 @@ class NodeSurroundings:
         name = device.name if device else ""
         asked = self._question(packet, hook, selectors)
         if result == "type":
-            kind = self._router.address_type(packet.family, asked.destination, name, asked)
+            kind = self._addresses.address_type(packet.family, asked.destination, name, asked)
             return _ADDRESS_TYPES.get(kind, 0)
         found = self._fib_interface(packet, hook, asked, name)
         interface = self._state.interfaces.get(found) if found else None
@@ -86,7 +88,7 @@ class NodeSurroundings:
         gateway = next((hop.gateway for hop in hops if hop.interface == packet.outgoing.name), None)
         # IPv4 looks for an address on the gateway's subnet, IPv6 for one that suits the destination.
         target = int(gateway) if gateway is not None and packet.family == 4 else packet.destination
-        address = self._router.interface_address(packet.family, packet.outgoing.name, target)
+        address = self._addresses.interface_address(packet.family, packet.outgoing.name, target)
         if address is None:
             raise Undecided(f"interface {packet.outgoing.name} has no address to masquerade with")
         return address
@@ -95,7 +97,7 @@ class NodeSurroundings:
         """The host itself: the incoming interface's address, loopback for its own packets (nf_nat_redirect.c)."""
         if packet.incoming is None:
             return 0x7F000001 if packet.family == 4 else 1
-        address = self._router.interface_address(packet.family, packet.incoming.name, None)
+        address = self._addresses.interface_address(packet.family, packet.incoming.name, None)
         if address is None:
             raise Undecided(f"interface {packet.incoming.name} has no address to redirect to")
         return address

@@ -145,7 +145,7 @@ class Wiring:
             if twin is None:
                 return Absent(f"{owner} has no {link.kind} interface to take packets from {interface} of {node}")
             return Arriving(owner, twin.name, link)
-        sender = self._walkers[node].router.interface_address(family, interface, hop)
+        sender = self._walkers[node].addresses.interface_address(family, interface, hop)
         if sender is None:
             return Absent(f"{interface} of {node} has no address, so where packets reach {owner} is open")
         return Arriving(owner, self.arrival_interface(owner, family, sender))

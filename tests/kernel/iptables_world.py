@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from calico_debug.walk.choices import Alternative
-    from calico_debug.walk.node import Pass
+    from calico_debug.walk.passage import Pass
     from tests.kernel.probes import RuleKey, Step
 
 GUARD = "guard"

@@ -14,8 +14,9 @@ from calico_debug.model.values import Partial
 from calico_debug.walk.choices import Alternative, Chooser, Kind, explore
 from calico_debug.walk.connections import ConnectionTable
 from calico_debug.walk.context import Unrouted
-from calico_debug.walk.node import DELIVERED, DENIED, LOST, SENT, UNDECIDED, NodeWalker, Pass
+from calico_debug.walk.node import NodeWalker
 from calico_debug.walk.packet import ECHO_REPLY, ECHO_REPLY_V6, ECHO_REQUEST, ECHO_REQUEST_V6, Packet
+from calico_debug.walk.passage import DELIVERED, DENIED, LOST, SENT, UNDECIDED, Pass
 from tests.kernel.frames import ICMP, ICMPV6, TCP, UDP, Datagram
 from tests.kernel.matches import V4, V6
 from tests.kernel.router import PORTS, ROUTER, Router, Seen, counters, moved

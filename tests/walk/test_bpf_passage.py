@@ -11,8 +11,8 @@ from calico_debug.walk.bpf_marks import Marks
 from calico_debug.walk.bpf_outcomes import MASQUERADE_SELF, NAT_OUT, SEEN
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import PassedUnasked, PolicyRan, Translated, Unrouted
-from calico_debug.walk.node import DELIVERED, DENIED, LOST, SENT, Pass
 from calico_debug.walk.packet import ICMP, TCP, UDP, Ends, Packet, Tracking
+from calico_debug.walk.passage import DELIVERED, DENIED, LOST, SENT, Pass
 from tests.walk.recorded_bpf import CUSTOMER_DEVICE, RecordedCluster
 
 CUSTOMER, SUMMARY, SUMMARY_B, DATABASE = "10.244.1.10", "10.244.1.11", "10.244.2.11", "10.244.2.12"

@@ -10,8 +10,9 @@ import pytest
 from calico_debug.model.conntrack import STATE_BITS
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import Tunnelled
-from calico_debug.walk.node import DELIVERED, SENT, UNDECIDED, NodeWalker
+from calico_debug.walk.node import NodeWalker
 from calico_debug.walk.packet import TCP, UDP, Packet
+from calico_debug.walk.passage import DELIVERED, SENT, UNDECIDED
 from tests.evidence.bpf_node import POD, BpfNode
 from tests.walk.made_bpf import (
     HERE,

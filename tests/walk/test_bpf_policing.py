@@ -9,8 +9,8 @@ import pytest
 
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import PolicyRan, Translated
-from calico_debug.walk.node import SENT
 from calico_debug.walk.packet import UDP
+from calico_debug.walk.passage import SENT
 from tests.walk.recorded_bpf import CUSTOMER_DEVICE, RecordedCluster
 from tests.walk.test_bpf_passage import (
     CUSTOMER,

@@ -12,8 +12,8 @@ from calico_debug.decode.bpf_globals import XDP_GLOBALS
 from calico_debug.model.bytecode import LOAD_WIDE, SECOND_HALF, Instruction
 from calico_debug.model.explanation import FlowExplanation
 from calico_debug.walk.choices import Chooser
-from calico_debug.walk.node import DELIVERED, DENIED
 from calico_debug.walk.packet import UDP, Packet
+from calico_debug.walk.passage import DELIVERED, DENIED
 from tests.bytecode.felix import (
     JUMP_FD,
     SETS_FD,

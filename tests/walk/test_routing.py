@@ -1,4 +1,4 @@
-"""Rules, tables, longest prefixes, refusals and the checks on the way in."""
+"""Rules, tables, longest prefixes and refusals."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from calico_debug.model.values import unknown
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import Undecided
-from calico_debug.walk.routing import Question, Router, refusal, unreceivable
-from tests.walk.worlds import CLIENT, OWN, SERVER, SERVICE, state
+from calico_debug.walk.routing import Question, Router, refusal
+from tests.walk.worlds import CLIENT, OWN, SERVICE, state
 
 FAR = 0x0A320107  # 10.50.1.7
 
@@ -120,72 +120,6 @@ def test_next_hops_are_a_question() -> None:
     way = router.look_up(Question(4, FAR, CLIENT, 0), chooser)
     assert way is not None
     assert (way.interface, way.next_hop, chooser.choices[0].options) == ("eth-s", 0x0A020009, 2)
-
-
-def _refused(source: int, via: str, sysctl: str, leaving: str = "eth-s") -> str:
-    return _router(sysctl=sysctl).reverse_path_failure(4, source, SERVER, 0, via, leaving)
-
-
-def test_reverse_paths() -> None:
-    strict, loose = "net.ipv4.conf.all.rp_filter = 1\n", "net.ipv4.conf.eth-c.rp_filter = 2\n"
-    assert _refused(SERVER, "eth-c", "") == ""
-    assert "strict" in _refused(SERVER, "eth-c", strict)
-    assert _refused(CLIENT, "eth-c", strict) == ""
-    assert _refused(SERVER, "eth-c", loose) == ""
-    assert "address of node1 itself" in _refused(OWN, "eth-s", "")
-    assert _refused(OWN, "eth-s", "net.ipv4.conf.eth-s.accept_local = 1\n") == ""
-
-
-def test_a_loose_check_needs_an_address_on_the_interface() -> None:
-    bare = _router(sysctl="net.ipv4.conf.cali1.rp_filter = 2\n")
-    assert "cali1 has no address" in bare.reverse_path_failure(4, SERVER, CLIENT, 0, "cali1", "eth-c")
-
-
-def test_martians() -> None:
-    router = _router()
-    assert "route_localnet" in router.martian(4, 0x7F000001, SERVER, "eth-c")
-    assert "route_localnet" in router.martian(4, CLIENT, 0x7F000001, "eth-c")
-    assert "no host's address" in router.martian(4, 0xFFFFFFFF, SERVER, "eth-c")
-    assert router.martian(4, CLIENT, SERVER, "eth-c") == ""
-    assert _router(sysctl="net.ipv4.conf.all.route_localnet = 1\n").martian(4, 0x7F000001, SERVER, "eth-c") == ""
-
-
-def test_what_ipv6_does_not_even_receive() -> None:
-    client, server = (0xFD01 << 112) + 2, (0xFD02 << 112) + 2
-    assert "destination ::1" in unreceivable(6, client, 1, "eth-c")
-    assert "source ::1" in unreceivable(6, 1, server, "eth-c")
-    assert "multicast" in unreceivable(6, (0xFF02 << 112) + 1, server, "eth-c")
-    assert unreceivable(6, 1, 1, "lo") == ""
-    assert unreceivable(6, client, server, "eth-c") == ""
-    assert unreceivable(4, 1, 1, "eth-c") == ""
-
-
-def test_address_types() -> None:
-    router = _router()
-
-    def kind(address: int, device: str = "") -> str:
-        return router.address_type(4, address, device, Question(4, address, 0, 0))
-
-    assert kind(OWN) == "local"
-    assert (kind(OWN, "eth-c"), kind(OWN, "eth-s")) == ("local", "unicast")
-    assert kind(0x0A0100FF) == "broadcast"
-    assert kind(0x00000001) == "broadcast"
-    assert kind(0xE0000001) == "multicast"
-    assert kind(SERVER) == "unicast"
-
-
-def test_addresses_that_interfaces_lend() -> None:
-    router = _router()
-    assert router.interface_address(4, "eth-s", SERVER) == 0x0A020001
-    # Loopback's own address stays at home: another interface's is taken.
-    assert router.interface_address(4, "lo", None) == OWN
-
-
-def test_forwarding_is_asked_by_interface() -> None:
-    off = _router(sysctl="net.ipv4.conf.eth-c.forwarding = 0\n")
-    assert (off.forwards(4, "eth-c"), off.forwards(4, "eth-s")) == (False, True)
-    six = "net.ipv6.conf.all.forwarding = 0\nnet.ipv6.conf.eth-c.force_forwarding = 1\n"
-    assert (_router(sysctl=six).forwards(6, "eth-c"), _router(sysctl=six).forwards(6, "eth-s")) == (True, False)
 
 
 def test_equal_ipv6_routes_are_undecided() -> None:
