@@ -45,9 +45,9 @@ from calico_debug.model.values import Drawn, Partial, Value, unknown
 from calico_debug.state.ruleset import ElementIndex, LookupKey
 from calico_debug.walk.choices import Kind, Unsure
 from calico_debug.walk.compare import Answer, candidates, compare
-from calico_debug.walk.context import Undecided
 from calico_debug.walk.expressions import Evaluator, compile_expression
-from calico_debug.walk.packet import Port, Tracking
+from calico_debug.walk.packet import Tracking
+from calico_debug.walk.translations import compile_translation
 
 if TYPE_CHECKING:
     from calico_debug.walk.context import Context
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 Outcome = None | bool | Unsure | Verdict | Reject
 Operation = Callable[["Context"], Outcome]
 
-ACCEPT = Verdict("accept")
 UNTRACKED = STATE_BITS["untracked"]
 
 
@@ -97,7 +96,7 @@ class StatementCompiler:
                 evaluate = self._expression(value)
                 return lambda context: _overwrite(context, target.base, target.offset, target.width, evaluate(context))
             case Nat() | Masquerade() | Redirect():
-                return self._translate(statement, rule)
+                return compile_translation(statement, rule, self._expression)
             case Reject():
                 return lambda _context: statement
             case Notrack():
@@ -241,7 +240,7 @@ class StatementCompiler:
 
         return update
 
-    # ------------------------------------------------------------------------------------------------ translation
+    # ----------------------------------------------------------------------------------------------------- marks
 
     def _set_meta(self, key: str, value: Expression) -> Operation:
         evaluate = self._expression(value)
@@ -276,90 +275,6 @@ class StatementCompiler:
             return None
 
         return set_ct
-
-    def _translate(self, statement: Nat | Masquerade | Redirect, rule: Rule) -> Operation:
-        side = (
-            "src"
-            if isinstance(statement, Masquerade) or (isinstance(statement, Nat) and statement.kind == "snat")
-            else "dst"
-        )
-        port = self._port(statement.port, statement.port_max)
-        address = self._address(statement)
-        version = statement.version if isinstance(statement, Nat) else 0
-
-        def translate(context: Context) -> Outcome:
-            packet = context.packet
-            tracking = packet.tracking
-            if version not in (0, packet.family):
-                return None  # nft_nat_inet_eval does nothing then, and the next rule is asked
-            if tracking is None:
-                return ACCEPT
-            old_port = packet.sport if side == "src" else packet.dport
-            try:
-                new_address, new_port = address(context)
-                if port is not None:
-                    new_port = port(context, old_port)
-                elif new_port is None or old_port is None:
-                    new_port = _kept_port(side, packet.sport, old_port)
-            except _NoElementError:
-                return False
-            tracking.translate(side, new_address, new_port)
-            tracking.done.add(side)
-            context.nat_rule = rule
-            return ACCEPT
-
-        return translate
-
-    def _address(self, statement: Nat | Masquerade | Redirect) -> Callable[[Context], tuple[int, Port]]:
-        """The new address, and the new port where one lookup gives both."""
-        if isinstance(statement, Masquerade):
-            return lambda context: (context.surroundings.masquerade_address(context.packet), None)
-        if isinstance(statement, Redirect):
-            return lambda context: (context.surroundings.redirect_address(context.packet), None)
-        if statement.address is None:
-            side = statement.kind
-            return lambda context: (context.packet.source if side == "snat" else context.packet.destination, None)
-        evaluate = self._expression(statement.address)
-        ranged = statement.address_max is not None and statement.address_max != statement.address
-
-        def resolve(context: Context) -> tuple[int, Port]:
-            value = evaluate(context)
-            if value is None:
-                raise _NoElementError
-            new_port: Value | None = None
-            if isinstance(value, tuple):
-                value, new_port = value
-            if ranged or not isinstance(value, int) or not isinstance(new_port, int | None):
-                raise Undecided(f"{statement.kind} to an address that the kernel picks from a range")
-            return value, new_port
-
-        return resolve
-
-    def _port(self, low: Expression | None, high: Expression | None) -> Callable[[Context, Port], Port] | None:
-        if low is None:
-            return None
-        evaluate = self._expression(low)
-        ranged = high is not None and high != low
-
-        def resolve(context: Context, old: Port) -> Port:
-            value = evaluate(context)
-            if value is None:
-                raise _NoElementError
-            if ranged or not isinstance(value, int):
-                return unknown(16, "the kernel picks the port from a range")
-            return value if old is not None else None
-
-        return resolve
-
-
-class _NoElementError(Exception):
-    """The map that a translation asks has no element for the packet, which ends the rule."""
-
-
-def _kept_port(side: str, sport: Port, port: Port) -> Port:
-    if side == "dst" or sport is None:
-        return port
-    return unknown(16, "source translation may pick another port")
 
 
 def describe_limit(statement: Limit | Quota | ConnectionLimit) -> str:

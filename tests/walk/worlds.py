@@ -6,21 +6,23 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from calico_debug.model.nft import Chain, Counter, Hook, Rule
+from calico_debug.model.conntrack import STATE_BITS
+from calico_debug.model.nft import Chain, Counter, Element, Hook, Rule, SetContent
 from calico_debug.state.node import NodeState
 from calico_debug.state.ruleset import ElementIndex
 from calico_debug.walk.choices import Chooser
 from calico_debug.walk.context import Context, Trace
 from calico_debug.walk.node import NodeWalker
-from calico_debug.walk.packet import TCP, Packet
+from calico_debug.walk.packet import TCP, Packet, Tracking
 from calico_debug.walk.routing import Router
+from calico_debug.walk.statements import StatementCompiler
 from calico_debug.walk.surroundings import NodeSurroundings
 from tests.evidence.memory import MemoryNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from calico_debug.model.nft import Element, SetContent, Statement
+    from calico_debug.model.nft import Statement
 
 CLIENT, SERVER, OWN, SERVICE = 0x0A010002, 0x0A020002, 0x0A010001, 0x0A600001
 """10.1.0.2, 10.2.0.2, 10.1.0.1 and 10.96.0.1."""
@@ -131,3 +133,22 @@ def counted(rules: Sequence[Rule]) -> Iterator[tuple[str, int]]:
 
 
 COUNT = Counter()
+
+
+def run(statement: object, about: Context | None = None, rules: Rules | None = None, family: str = "ip") -> object:
+    """What one statement makes of a packet."""
+    rule = Rule("ip", "t", "c", 1, ())
+    return StatementCompiler(rules or Rules(), family, "t").compile(statement, rule)(about or context())  # type: ignore[arg-type]
+
+
+def tracked() -> Context:
+    """A packet of a connection that is new."""
+    about = context()
+    ends = about.packet.ends()
+    about.packet.tracking = Tracking(STATE_BITS["new"], ends, type(ends)(SERVER, CLIENT, 80, 20_000))
+    return about
+
+
+def elements(*keys: int, data: object = None) -> SetContent:
+    """A set of these, or with ``data`` a map."""
+    return SetContent((32,), {key: Element(key, data) for key in keys}, is_map=data is not None)  # type: ignore[arg-type]
