@@ -70,17 +70,21 @@ class Program:
 
 @dataclass(slots=True)
 class _Frame:
-    """Where to go on after a return: a chain's name, its rules, and the next one's position."""
+    """Where to go on after a return: a chain's name, its rules, and the next one's position.
+
+    ``mark`` is the packet's at the jump that led there.
+    """
 
     name: str
     rules: Sequence[CompiledRule]
-    position: int
+    mark: int | Partial
+    position: int = 0
 
 
 def run_base_chain(program: Program, chain: Chain, context: Context, go_on: Continue | None) -> bool:
     """Run a base chain over the packet; True when it survives, False when the trace's denial says why not."""
     assert chain.hook is not None
-    frames = [_Frame(chain.name, program.chain(chain.family, chain.table, chain.name), 0)]
+    frames = [_Frame(chain.name, program.chain(chain.family, chain.table, chain.name), context.packet.mark)]
     budget = MAX_RULES
     while frames:
         frame = frames[-1]
@@ -105,11 +109,10 @@ def run_base_chain(program: Program, chain: Chain, context: Context, go_on: Cont
         elif verdict.kind == "return":
             frames.pop()
         elif verdict.kind in ("jump", "goto"):
-            if verdict.kind == "goto":
-                frames.pop()
+            mark = context.packet.mark if verdict.kind == "jump" else frames.pop().mark
             if len(frames) >= MAX_DEPTH:
                 raise Undecided(f"jumps nest deeper than {MAX_DEPTH} at chain {verdict.chain}")
-            frames.append(_Frame(verdict.chain, program.chain(chain.family, chain.table, verdict.chain), 0))
+            frames.append(_Frame(verdict.chain, program.chain(chain.family, chain.table, verdict.chain), mark))
         elif verdict.kind != "continue":
             raise Undecided(
                 f"rule {compiled.rule.handle} of chain {compiled.rule.chain} hands the packet over ({verdict.kind})"
@@ -168,9 +171,10 @@ def _deny(
     onward = go_on(rule, stack) if go_on and not trace.hypothetical else None
     if onward is None:
         return False
-    while frames and frames.pop().name != onward.chain:
-        pass
     mark = context.packet.mark
+    while frames and (left := frames.pop()).name != onward.chain:
+        # What the chain that denies has set, such as Felix's bit for a denial, is not there where it had accepted.
+        mark = left.mark
     context.packet.mark = mark | onward.mark if isinstance(mark, int) else mark
     trace.hypothetical = True
     return True

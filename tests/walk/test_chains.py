@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from calico_debug.errors import MissingEvidence
-from calico_debug.model.nft import Hook, Limit, Match, Meta, Reject, Verdict
+from calico_debug.model.nft import Constant, Hook, Limit, Match, Meta, Reject, SetMeta, Verdict
 from calico_debug.walk.chains import MAX_DEPTH, Program, run_base_chain
 from calico_debug.walk.choices import Chooser, Kind
 from calico_debug.walk.context import Context, Matched, Onward, Undecided
@@ -73,6 +73,16 @@ def test_a_walk_goes_on_hypothetically_where_it_is_told_to() -> None:
     assert survived
     assert (about.trace.hypothetical, about.packet.mark) == (True, 0x8)
     assert list(counted(about.trace.counted)) == [("base", 2)]
+
+
+def test_what_a_denying_policy_marks_is_not_there_where_it_had_accepted() -> None:
+    denies = (SetMeta("mark", Constant(0x40)),), (Match(Meta("mark"), "==", 0x40), DROP)
+    rules = Rules().chain("base", (Verdict("goto", "endpoint"),), hook=FORWARD)
+    rules.chain("endpoint", (SetMeta("mark", Constant(0x2)),), (_jump("group"),))
+    rules.chain("group", (_jump("policy"),)).chain("policy", *denies)
+    survived, about = _run(rules, go_on=lambda _rule, _stack: Onward("endpoint", 0x8))
+    assert survived
+    assert (about.trace.hypothetical, about.packet.mark) == (True, 0x2 | 0x8)
 
 
 def test_a_doubt_is_a_question_that_names_the_rule() -> None:
