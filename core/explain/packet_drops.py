@@ -52,8 +52,11 @@ PLACES: Mapping[str, str] = {
     "ip6_pkt_drop": "no route there, or one that discards",
     "ip_forward": "not forwarded",
     "ip6_forward": "not forwarded",
+    "veth_xdp_rcv_skb": "an XDP program at the interface, or no memory to run it",
 }
-"""Functions that drop with no reason of their own (net/ipv4/route.c, ip_forward.c; net/ipv6/route.c, ip6_output.c)."""
+"""Functions that drop with no reason of their own (net/ipv4/route.c, ip_forward.c; net/ipv6/route.c, ip6_output.c;
+drivers/net/veth.c, where XDP_DROP ends).
+"""
 
 
 def at_socket(event: PacketEvent) -> bool:

@@ -91,13 +91,11 @@ class _Packet:
         A packet that waits for a neighbour, or to be sent, is of the interface where it would have left.
         """
         drop, last = self.drop, self.last
-        return (
-            drop is not None
-            and drop.reason == PURGED
-            and last.kind == RECEIVED
-            and drop.namespace == last.namespace
-            and drop.interface in {"", LOOPBACK, last.interface}
-        )
+        if drop is None or drop.reason != PURGED or last.kind != RECEIVED:
+            return False
+        # A program may hand it on to the pod's end of an interface, where it is not seen to arrive.
+        own = {last.interface} if drop.namespace == last.namespace else set()
+        return drop.interface in {"", LOOPBACK} | own
 
     @property
     def is_copy(self) -> bool:
@@ -203,6 +201,8 @@ class Story:
                 return "allowed", f"delivered to {where}"
             end = "no socket took it" if drop.reason == NO_SOCKET else "a socket dropped it"
             return "allowed", f"delivered at {where}, where {end}: {drop_words(drop, self._places)}"
+        if packet.was_kept and drop is not None and drop.namespace != last.namespace:
+            where = self._places.pods.get(drop.namespace, self._places.of(drop))
         if (packet.entered and last.kind == RECEIVED) or packet.was_kept:
             return "allowed", f"delivered to {where}"
         if last.kind == RECEIVED:

@@ -124,6 +124,18 @@ def test_what_a_socket_has_not_read_when_it_is_closed_arrived() -> None:
     assert told(*REQUEST, purged(HOME, "", 1)) == ("allowed", "packet delivered to calicli")
 
 
+def test_what_a_program_hands_into_a_pod_is_first_seen_where_its_socket_is_closed() -> None:
+    # bpf_redirect_peer() of the eBPF dataplane, which tells no tracepoint: received by eth0, then in the pod's queue.
+    arrived = event(RECEIVED, HOME, "eth0")
+    closed = purged(SERVER_POD, "", 1, place="sk_stream_kill_queues")
+    assert told(arrived, closed) == ("allowed", "packet delivered to red/web1")
+    answer = event(RECEIVED, HOME, "eth0", 2, reply=True)
+    closed = purged(CLIENT_POD, "", 2, reply=True, place="sk_stream_kill_queues")
+    assert told(*LEFT, answer, closed) == ("allowed", "packet left node1 by eth0; answers seen")
+    # An interface of the same name in the pod is another one, and packets wait there for a neighbour.
+    assert told(arrived, purged(SERVER_POD, "eth0", 1, place="neigh_destroy"))[0] == "denied"
+
+
 def test_queues_on_the_way_are_no_sockets() -> None:
     waited = purged(HOME, "caliweb", 1, place="neigh_destroy")
     assert told(*REQUEST, waited)[0] == "denied"
