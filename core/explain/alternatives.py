@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from calico_debug.explain.narrative import DATAPLANE
 from calico_debug.model.explanation import Decision, Finding
-from calico_debug.walk.choices import Kind
+from calico_debug.walk.choices import Kind, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calico_debug.explain.narrative import Narrative
     from calico_debug.model.explanation import BackendOutcome
+    from calico_debug.walk.choices import Choice
     from calico_debug.walk.journey import Journey
 
 MAX_ALTERNATIVES = 256
@@ -22,12 +22,12 @@ MAX_ALTERNATIVES = 256
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One alternative: what it amounts to, and the choices that led there."""
+    """One alternative: what it amounts to, and the choices that led there, but for backends that the kernel picks."""
 
     narrative: Narrative
     journey: Journey
     kinds: frozenset[Kind]
-    questions: tuple[str, ...]
+    choices: tuple[Choice, ...]
 
 
 def combine(told: Sequence[Told]) -> tuple[str, Decision | None, list[Finding]]:
@@ -38,7 +38,7 @@ def combine(told: Sequence[Told]) -> tuple[str, Decision | None, list[Finding]]:
     if len(verdicts) == 1 and complete:
         return first.verdict, first.decision, _other_deciders(told)
     node = first.decision.node if first.decision else ""
-    questions = list(dict.fromkeys(question for alternative in told for question in alternative.questions))
+    questions = in_words(choice for alternative in told for choice in alternative.choices)
     kinds = frozenset(kind for alternative in told for kind in alternative.kinds)
     if not complete:
         detail = f"more than {MAX_ALTERNATIVES} alternatives are open"
@@ -48,7 +48,7 @@ def combine(told: Sequence[Told]) -> tuple[str, Decision | None, list[Finding]]:
         detail = "the kernel picks a backend at random, and the outcome depends on which"
     reason = "not-understood" if Kind.UNKNOWN in kinds else "alternatives"
     findings = [Finding("depends-on", "warning", question) for question in questions]
-    dataplane = first.decision.dataplane if first.decision else DATAPLANE
+    dataplane = first.decision.dataplane if first.decision else ""
     return "undetermined", Decision(node, dataplane, reason, detail=detail), findings
 
 
@@ -56,10 +56,9 @@ def _other_deciders(told: Sequence[Told]) -> list[Finding]:
     """The verdict is certain, but what makes it may not be: the open questions that choose between decisions."""
     if all(alternative.narrative.decision == told[0].narrative.decision for alternative in told):
         return []
-    questions = dict.fromkeys(question for alternative in told for question in alternative.questions)
     return [
         Finding("depends-on", "info", f"the verdict is certain, which rule decides is not: {question}")
-        for question in questions
+        for question in in_words(choice for alternative in told for choice in alternative.choices)
     ]
 
 

@@ -20,7 +20,7 @@ from calico_debug.state.dataplane import (
 from calico_debug.walk.bpf_loaded import leftover_debug_files
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from calico_debug.evidence.source import EvidenceSource
     from calico_debug.model.nft import Ruleset
@@ -38,6 +38,11 @@ def dataplane_of(walker: NodeWalker) -> str:
         return walker.state.dataplane
     except EvidenceError:
         return ""
+
+
+def dataplane_on(node: str, walkers: Mapping[str, NodeWalker]) -> str:
+    """The same of a node by its name; "" where there is no evidence of it."""
+    return dataplane_of(walkers[node]) if node in walkers else ""
 
 
 class Dataplanes:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from calico_debug.evidence.source import Reaching
 from calico_debug.explain.alternatives import MAX_ALTERNATIVES, Told, combine, disagreement, outlived
 from calico_debug.explain.attribution import Attributor
-from calico_debug.explain.dataplane import Dataplanes
-from calico_debug.explain.narrative import DATAPLANE, narrate, service_backend
+from calico_debug.explain.dataplane import Dataplanes, dataplane_on
+from calico_debug.explain.narrative import narrate, service_backend
 from calico_debug.explain.rule_names import RuleNames
 from calico_debug.model.explanation import (
     BackendOutcome,
@@ -89,7 +89,8 @@ class Engine:
         notes = list(flow.notes)
         if self._stays_in_its_pod(flow):
             node = flow.source.node or self._end(flow.source, None).node
-            decision = Decision(node, DATAPLANE, "no-policy", detail="a pod reaches its own address inside of the pod")
+            dataplane = dataplane_on(node, self._walkers)
+            decision = Decision(node, dataplane, "no-policy", detail="a pod reaches its own address inside of the pod")
             return self._without_walk(flow, "allowed", decision, [], notes)
         try:
             opening = self._opening(flow, notes)
@@ -125,8 +126,8 @@ class Engine:
         narrative = narrate(journey, self._walkers, self._attributor, self.name_of, with_steps)
         narrative.backend = service_backend(journey)
         kinds = frozenset(choice.kind for choice in alternative.choices)
-        questions = tuple(dict.fromkeys(c.why for c in alternative.choices if c.kind is not Kind.BACKEND))
-        return Told(narrative, journey, kinds, questions)
+        choices = tuple(choice for choice in alternative.choices if choice.kind is not Kind.BACKEND)
+        return Told(narrative, journey, kinds, choices)
 
     # ------------------------------------------------------------------------------------------------ where it starts
 
@@ -236,7 +237,8 @@ class Engine:
                 node = flow.source.node or ""
                 entered = f"; {opening.place.node} would let it in" if told[0].journey.arrived else ""
                 verdict = "undetermined"
-                decision = Decision(node, DATAPLANE, "missing-evidence", detail=f"{gap}{entered}")
+                dataplane = dataplane_on(node, self._walkers)
+                decision = Decision(node, dataplane, "missing-evidence", detail=f"{gap}{entered}")
         backends = self._backends(flow, told)
         if verdict == "undetermined" and len({backend.verdict for backend in backends}) > 1:
             findings.append(disagreement(backends))
@@ -266,7 +268,8 @@ class Engine:
         )
 
     def _unstarted(self, flow: Flow, why: str, notes: list[str]) -> FlowExplanation:
-        decision = Decision(flow.source.node or "", DATAPLANE, "missing-evidence", detail=why)
+        node = flow.source.node or ""
+        decision = Decision(node, dataplane_on(node, self._walkers), "missing-evidence", detail=why)
         return self._without_walk(flow, "undetermined", decision, [Finding("missing-evidence", "warning", why)], notes)
 
     def _without_walk(

@@ -10,7 +10,7 @@ from calico_debug.explain.bpf_answers import answers
 from calico_debug.explain.bpf_closest import closest_step
 from calico_debug.explain.bpf_policy import tell_policy, with_names
 from calico_debug.explain.closest import closest_rule, tell
-from calico_debug.explain.dataplane import dataplane_of
+from calico_debug.explain.dataplane import dataplane_on
 from calico_debug.explain.denials import cause_of
 from calico_debug.explain.evaluation import ALLOWED, DENIED, EndpointVisit, TierVisit, endpoint_visits
 from calico_debug.explain.hookorder import order_finding
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from calico_debug.walk.node import NodeWalker
     from calico_debug.walk.packet import Ends, Port
 
-DATAPLANE = "nftables"
 STATE_NAMES = {number: name for name, number in STATE_BITS.items()}
 
 Namer: TypeAlias = "Callable[[int, int], str]"
@@ -135,7 +134,7 @@ class _Narrator:
             self._told.verdict, self._told.decision = verdict, decision
 
     def _dataplane(self, node: str) -> str:
-        return dataplane_of(self._walkers[node]) if node in self._walkers else DATAPLANE
+        return dataplane_on(node, self._walkers)
 
     # --------------------------------------------------------------------------------------------------------- legs
 

@@ -7,9 +7,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from calico_debug.errors import MissingEvidence
-from calico_debug.model.nft import Chain, Reject, Rule, Ruleset, Verdict
+from calico_debug.model.nft import (
+    Chain,
+    ConnectionLimit,
+    Counter,
+    Harmless,
+    Limit,
+    Log,
+    Lookup,
+    Match,
+    Quota,
+    Reject,
+    Rule,
+    Ruleset,
+    SetMeta,
+    Statement,
+    Verdict,
+)
 from calico_debug.walk.choices import Kind, Unsure
 from calico_debug.walk.context import Context, Denial, Matched, Onward, Undecided
+from calico_debug.walk.likely import usually
 from calico_debug.walk.statements import Operation, StatementCompiler
 
 if TYPE_CHECKING:
@@ -20,16 +37,21 @@ MAX_DEPTH = 16
 MAX_RULES = 200_000
 """A bound on the rules one packet meets at one hook, far above any real ruleset."""
 
+TRACE_BIT = "nftrace"
+"""What ``meta nftrace set 1`` writes: the kernel tells of the packet from then on, and does nothing else."""
+_ONLY_LOOKING = (Match, Lookup, Counter, Log, Limit, Quota, ConnectionLimit, Harmless)
+
 Continue = Callable[[Rule | None, Sequence[str]], Onward | None]
 """Asked at a drop: the rule and the chains on the stack. An `Onward` lets the walk go on hypothetically."""
 
 
 @dataclass(slots=True, eq=False)
 class CompiledRule:
-    """A rule and its statements as functions."""
+    """A rule and its statements as functions. ``inert``: whether it holds is all the same to any packet."""
 
     rule: Rule
     operations: tuple[Operation, ...]
+    inert: bool
 
 
 class Program:
@@ -65,7 +87,8 @@ class Program:
         compiler = self._compilers.get(key)
         if compiler is None:
             compiler = self._compilers[key] = StatementCompiler(self.ruleset, rule.family, rule.table)
-        return CompiledRule(rule, tuple(compiler.compile(statement, rule) for statement in rule.statements))
+        operations = tuple(compiler.compile(statement, rule) for statement in rule.statements)
+        return CompiledRule(rule, operations, all(map(_leaves_alone, rule.statements)))
 
 
 @dataclass(slots=True)
@@ -122,19 +145,30 @@ def run_base_chain(program: Program, chain: Chain, context: Context, go_on: Cont
     return True
 
 
+def _leaves_alone(statement: Statement) -> bool:
+    """Whether a statement makes no difference to a packet, nor to what later packets meet."""
+    if isinstance(statement, SetMeta):
+        return statement.key == TRACE_BIT
+    return isinstance(statement, _ONLY_LOOKING)
+
+
 def _run_rule(compiled: CompiledRule, context: Context) -> Verdict | Reject | None:
     """The rule's verdict; None when it did not match or has none."""
     packet = context.packet
     mark: int | Partial = packet.mark
     outcome: object = None
-    for operation in compiled.operations:
+    for number, operation in enumerate(compiled.operations):
         outcome = operation(context)
         if outcome is None or outcome is True:
             continue
         if outcome is False:
             return None
         if isinstance(outcome, Unsure):
-            if context.chooser.choose(outcome.kind, _question(outcome, compiled.rule), 2):
+            if compiled.inert:
+                continue
+            usual = usually(compiled.rule.statements[number], operation, context)
+            asking = _chain_in_words(compiled.rule) if outcome.kind is not Kind.BACKEND else None
+            if (context.chooser.choose(outcome.kind, outcome.why, 2, asking) == 0) is not usual:
                 return None
             continue
         break
@@ -144,10 +178,8 @@ def _run_rule(compiled: CompiledRule, context: Context) -> Verdict | Reject | No
     return verdict
 
 
-def _question(doubt: Unsure, rule: Rule) -> str:
-    if doubt.kind is Kind.BACKEND:
-        return doubt.why
-    return f"{doubt.why} (table {rule.family} {rule.table}, chain {rule.chain}, rule handle {rule.handle})"
+def _chain_in_words(rule: Rule) -> tuple[str, int]:
+    return f"table {rule.family} {rule.table}, chain {rule.chain}", rule.handle
 
 
 def _deny(

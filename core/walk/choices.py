@@ -7,7 +7,7 @@ again for each answer that was not taken yet, so no part of the walk has to know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
@@ -36,12 +36,16 @@ class Unsure:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer that was taken: number ``taken`` of ``options``; ``why`` is the question in words."""
+    """One answer that was taken: number ``taken`` of ``options``; ``why`` is the question in words.
+
+    ``rule`` is the one that asks: its chain in words, and its handle.
+    """
 
     kind: Kind
     why: str
     options: int
     taken: int
+    rule: tuple[str, int] | None = None
 
 
 class Chooser:
@@ -54,11 +58,11 @@ class Chooser:
         self._script = script
         self.choices: list[Choice] = []
 
-    def choose(self, kind: Kind, why: str, options: int) -> int:
-        """The answer to a question with ``options`` answers, 0 ≤ answer < ``options``."""
+    def choose(self, kind: Kind, why: str, options: int, rule: tuple[str, int] | None = None) -> int:
+        """The answer to a question with ``options`` answers, 0 ≤ answer < ``options``; the first is the usual one."""
         position = len(self.choices)
         taken = self._script[position] if position < len(self._script) else 0
-        self.choices.append(Choice(kind, why, options, taken))
+        self.choices.append(Choice(kind, why, options, taken, rule))
         return taken
 
 
@@ -68,6 +72,21 @@ class Alternative(Generic[Result]):
 
     result: Result
     choices: tuple[Choice, ...]
+
+
+def in_words(choices: Iterable[Choice]) -> tuple[str, ...]:
+    """What the choices were about, each question once, with the rules that ask it."""
+    asked: dict[tuple[str, str], dict[str, None]] = {}
+    for choice in choices:
+        chain, handle = choice.rule or ("", 0)
+        asked.setdefault((choice.why, chain), {})[str(handle)] = None
+    return tuple(f"{why} ({chain}, {_rules(list(rules))})" if chain else why for (why, chain), rules in asked.items())
+
+
+def _rules(handles: Sequence[str]) -> str:
+    if len(handles) == 1:
+        return f"rule handle {handles[0]}"
+    return f"rule handles {', '.join(handles[:-1])} and {handles[-1]}"
 
 
 def explore(run: Callable[[Chooser], Result], limit: int) -> Iterator[Alternative[Result]]:

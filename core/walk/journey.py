@@ -20,6 +20,7 @@ from calico_debug.walk.packet import (
     ICMP,
     ICMPV6,
     PORT_PROTOCOLS,
+    SOURCE_PORT_OPEN,
     TCP,
     TCP_FLAGS,
     UDP,
@@ -367,7 +368,7 @@ def opening_packet(opening: Opening, mid_stream: bool) -> Packet:
     dport: Port = opening.destination_port
     icmp = opening.icmp
     if opening.protocol in PORT_PROTOCOLS:
-        sport = unknown(16, "the source port was not given") if sport is None else sport
+        sport = unknown(16, SOURCE_PORT_OPEN) if sport is None else sport
         dport = unknown(16, "the destination port was not given") if dport is None else dport
     elif icmp is None and opening.protocol in (ICMP, ICMPV6):
         icmp = (ECHO_REQUEST if opening.protocol == ICMP else ECHO_REQUEST_V6, 0)

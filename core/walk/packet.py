@@ -6,6 +6,7 @@ RFC 9260 (SCTP).
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from calico_debug.model.conntrack import STATE_BITS, STATUS_BITS
 from calico_debug.model.values import Partial, Value, settle, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from calico_debug.model.routing import Interface
 
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
@@ -25,6 +28,9 @@ IPSET_PORT_PROTOCOLS = frozenset({TCP, UDP, SCTP, 136})
 TCP_FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32}
 ECHO_REQUEST, ECHO_REPLY = 8, 0
 ECHO_REQUEST_V6, ECHO_REPLY_V6 = 128, 129
+
+SOURCE_PORT_OPEN = "the source port was not given"
+"""Why a port of a flow is open for which none was named."""
 
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 
@@ -144,6 +150,17 @@ class Packet:
         self.sport, self.dport = ends.source_port, ends.destination_port
         self._slices.clear()
 
+    @contextmanager
+    def assuming(self, ends: Ends) -> Iterator[None]:
+        """As if it had these addresses and ports, for a while."""
+        before, slices = self.ends(), self._slices.copy()
+        self.readdress(ends)
+        try:
+            yield
+        finally:
+            self.readdress(before)
+            self._slices.update(slices)
+
     def on_the_wire(self, keep_mark: bool) -> Packet:
         """The packet as the next node gets it, without metadata; a tunnel's other end keeps the mark."""
         icmp = (self.icmp_type, self.icmp_code) if self.icmp_type is not None and self.icmp_code is not None else None
@@ -250,9 +267,9 @@ class _Header:
 
 
 _OPEN_FIELDS = {
-    ("transport", 0): "the source port was not given",
+    ("transport", 0): SOURCE_PORT_OPEN,
     ("transport", 16): "the destination port was not given",
-    ("ipset", 0): "the source port was not given",
+    ("ipset", 0): SOURCE_PORT_OPEN,
     ("ipset", 16): "the destination port was not given",
     ("network", 8): "the type of service was not given",
     ("network", 16): "the packet's length was not given",

@@ -9,7 +9,7 @@ import pytest
 from calico_debug.explain.alternatives import MAX_ALTERNATIVES, Told, combine, disagreement, outlived
 from calico_debug.explain.narrative import Narrative
 from calico_debug.model.explanation import BackendOutcome, Decision
-from calico_debug.walk.choices import Kind
+from calico_debug.walk.choices import Choice, Kind
 from calico_debug.walk.journey import Journey
 
 AT_RANDOM = "the kernel picks a backend at random, and the outcome depends on which"
@@ -17,7 +17,8 @@ AT_RANDOM = "the kernel picks a backend at random, and the outcome depends on wh
 
 def one(verdict: str, *kinds: Kind, questions: tuple[str, ...] = ()) -> Told:
     narrative = Narrative(verdict, Decision("n1", "nftables", "rule"))
-    return Told(narrative, Journey(), frozenset(kinds), questions)
+    choices = tuple(Choice(Kind.UNKNOWN, question, 2, 0) for question in questions)
+    return Told(narrative, Journey(), frozenset(kinds), choices)
 
 
 def test_alternatives_that_agree_are_one_answer() -> None:

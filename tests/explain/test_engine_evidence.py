@@ -65,6 +65,7 @@ def test_the_sources_node_is_missing() -> None:
     assert decided(answer) == ("undetermined", "missing-evidence", "n1")
     assert answer.decision is not None
     assert answer.decision.detail.endswith("it needs that of node n1; n2 would let it in")
+    assert answer.decision.dataplane == "", "of a node that is not in the evidence nobody knows it"
     assert "n2 ingress default allowed: " in told(answer)
     answer = world.ask("11", "8.8.8.8:80")
     assert decided(answer) == ("undetermined", "missing-evidence", "n1")

@@ -77,6 +77,24 @@ def test_a_host_endpoint() -> None:
     assert answer.decision.direction == "ingress"
 
 
+def test_answers_to_failsafe_ports_are_not_what_is_told_first() -> None:
+    node = host(normal=True)
+    node.chains["filter-cali-failsafe-in"] += ["protocol=tcp sport=179 accept", "protocol=tcp sport=2379 accept"]
+    answer = World(node).ask("8.8.8.8", "node/n1:443")
+    assert decided(answer) == ("allowed", "rule", "n1")
+    assert [(f.code, f.severity) for f in answer.findings if f.code == "depends-on"] == [("depends-on", "info")]
+    answer = World(node).ask("8.8.8.8", "node/n1:80")
+    assert answer.verdict == "undetermined"
+    assert "n1 host default denied: end of tier: host selects the host endpoint, none of its rules matched" in told(
+        answer
+    )
+    (open_question,) = (finding.message for finding in answer.findings if finding.code == "depends-on")
+    assert "the source port was not given" in open_question
+    assert "rule handles" in open_question
+    assert decided(World(node).ask("8.8.8.8:40000", "node/n1:80")) == ("denied", "end-of-tier", "n1")
+    assert decided(World(node).ask("8.8.8.8:179", "node/n1:80")) == ("allowed", "failsafe", "n1")
+
+
 def test_forwarded_traffic_of_a_host_endpoint() -> None:
     answer = World(host(forward="dport=80")).ask("8.8.8.8", "11:80")
     assert decided(answer) == ("denied", "rule", "n1")

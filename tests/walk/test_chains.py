@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from calico_debug.errors import MissingEvidence
-from calico_debug.model.nft import Constant, Hook, Limit, Match, Meta, Reject, SetMeta, Verdict
+from calico_debug.model.nft import Constant, Hook, Limit, Match, Meta, Payload, Reject, SetMeta, Verdict
+from calico_debug.model.values import unknown
 from calico_debug.walk.chains import MAX_DEPTH, Program, run_base_chain
-from calico_debug.walk.choices import Chooser, Kind
+from calico_debug.walk.choices import Chooser, Kind, in_words
 from calico_debug.walk.context import Context, Matched, Onward, Undecided
+from calico_debug.walk.packet import SOURCE_PORT_OPEN, Packet
 from tests.walk.worlds import COUNT, Rules, context, counted
 
 FORWARD = Hook("filter", "forward", 0)
@@ -90,8 +92,27 @@ def test_a_doubt_is_a_question_that_names_the_rule() -> None:
     chooser = Chooser((1,))
     assert _run(rules, context(chooser=chooser))[0]
     assert chooser.choices[0].kind is Kind.RATE
-    assert "chain base, rule handle 1" in chooser.choices[0].why
+    assert in_words(chooser.choices)[0].endswith("(table ip t, chain base, rule handle 1)")
     assert not _run(rules)[0]
+
+
+def test_what_makes_no_difference_to_a_packet_is_no_question() -> None:
+    looking = Limit(1, "second"), COUNT, SetMeta("nftrace", Constant(1))
+    for rule, asked in ((looking, []), ((*looking, SetMeta("mark", Constant(1))), [Kind.RATE])):
+        chooser = Chooser()
+        _run(Rules().chain("base", rule, hook=FORWARD), context(chooser=chooser))
+        assert [choice.kind for choice in chooser.choices] == asked
+
+
+@pytest.mark.parametrize(("operator", "usual"), [("==", False), ("!=", True), (">=", True)])
+def test_a_source_port_that_nobody_gave_is_first_taken_for_one_of_a_client(operator: str, usual: bool) -> None:
+    open_port, source_port = unknown(16, SOURCE_PORT_OPEN), Payload("transport", 0, 16)
+    rules = Rules().chain("base", (Match(source_port, operator, 1024), DROP), hook=FORWARD)
+    for script, matches in (((), usual), ((1,), not usual)):
+        packet = Packet(4, 6, 1, 2, open_port, 80)
+        chooser = Chooser(script)
+        assert _run(rules, context(packet, chooser=chooser))[0] is not matches
+        assert (len(chooser.choices), packet.sport) == (1, open_port)
 
 
 def test_a_chain_that_is_not_there_is_missing_evidence() -> None:

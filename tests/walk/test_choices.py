@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calico_debug.walk.choices import Chooser, Kind, explore
+from calico_debug.walk.choices import Choice, Chooser, Kind, explore, in_words
 
 
 def _two_questions(chooser: Chooser) -> tuple[int, int]:
@@ -21,6 +21,17 @@ def test_alternatives_tell_the_choices_that_led_there() -> None:
         (Kind.BACKEND, "which", 3, 1),
         (Kind.RATE, "whether", 2, 1),
     ]
+
+
+def test_a_question_of_several_rules_is_one() -> None:
+    chain = "table ip t, chain c"
+    asked = [Choice(Kind.UNKNOWN, "why", 2, 0, (chain, handle)) for handle in (4, 7, 4, 9)]
+    asked.append(Choice(Kind.UNKNOWN, "why", 2, 0, ("table ip t, chain d", 4)))
+    assert in_words([*asked, Choice(Kind.RATE, "else", 2, 0)]) == (
+        f"why ({chain}, rule handles 4, 7 and 9)",
+        "why (table ip t, chain d, rule handle 4)",
+        "else",
+    )
 
 
 def test_exploration_is_bounded() -> None:
