@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from calico_debug.explain.phrases import end_of_tier
+from calico_debug.explain.phrases import PRE_DNAT_PASSED, TIER_PASSED, UNTRACKED_PASSED, end_of_tier
 from calico_debug.model.bytecode import SectionKind
 from calico_debug.model.explanation import Decision, Evidence, PolicyRef, RuleRef, Step
 from calico_debug.policy.identity import FELIX_KINDS, PolicyIdentity, PolicyIndex, identity_from_id
@@ -14,7 +14,7 @@ from calico_debug.state.dataplane import EBPF
 from calico_debug.walk.bpf_policy import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from calico_debug.model.bytecode import Section
     from calico_debug.walk.bpf_datapath import BpfDatapath
@@ -27,6 +27,7 @@ CALICO_KINDS = ("NetworkPolicy", "GlobalNetworkPolicy")
 _ACTIONS = {"allow": "Allow", "deny": "Deny", "pass": "Pass", "log": "Log"}
 _NO_HOST_POLICY = "no policy of the host endpoint speaks of this traffic"
 _NOT_UNTRACKED = "untracked policy (doNotTrack) says nothing of this traffic"
+_EITHER = "no rule matched, and the end of the tier passes"
 _UNEXPLAINED = "the policy program decided, and no debug file says for which rule"
 
 
@@ -137,9 +138,8 @@ def _step(
     rule: RuleRef | None = None
     detail = ""
     if section.kind is SectionKind.END_OF_TIER:
-        detail = end_of_tier(not result.host, _asked(section.tier, result, direction, index))
-        if outcome == "passed":
-            detail = "no rule matched, and the tier's default action is to pass"
+        asked = _asked(section.tier, result, direction, index)
+        detail = _passed(asked, result, index) if outcome == "passed" else end_of_tier(not result.host, asked)
     elif section.kind is SectionKind.NO_PROFILE:
         detail = "no tier decided and no profile allowed"
     elif section.owner == PROFILE:
@@ -149,6 +149,19 @@ def _step(
     else:
         ref, rule = policy_and_rule(section, direction, index)
     return Step(node, stage, outcome, detail, direction, section.tier, ref, rule, evidence, hypothetical)
+
+
+def _passed(asked: Sequence[PolicyRef], result: PolicyResult, index: PolicyIndex) -> str:
+    """Why the end of a tier does not deny. Its policies tell, as the program's code is the same for each reason."""
+    if result.untracked:
+        return UNTRACKED_PASSED
+    if not result.host:
+        return TIER_PASSED
+    found = [index.find(PolicyIdentity(ref.kind, ref.namespace, ref.name)) for ref in asked]
+    if not found or None in found:
+        return _EITHER
+    before = {policy.spec.get("preDNAT") is True for policy in found if policy is not None}
+    return TIER_PASSED if True not in before else PRE_DNAT_PASSED if False not in before else _EITHER
 
 
 def _asked(tier: str, result: PolicyResult, direction: str, index: PolicyIndex) -> list[PolicyRef]:

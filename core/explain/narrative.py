@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from calico_debug.walk.node import NodeWalker
     from calico_debug.walk.packet import Ends, Port
 
+_ANSWER_TRACKED = "conntrack lets the answer through"
 STATE_NAMES = {number: name for name, number in STATE_BITS.items()}
 
 Namer: TypeAlias = "Callable[[int, int], str]"
@@ -160,7 +161,9 @@ class _Narrator:
                 self._decide("undetermined", Decision(made.node, self._dataplane(made.node), reason, detail=why))
             self._step(Step(made.node, "netfilter", "undetermined", why, hypothetical=hypothetical))
         if leg.reply and not leg.outer and made.ending in (SENT, DELIVERED):
-            self._step(Step(made.node, "reply", "passed", "conntrack lets the answer through"))
+            untracked = made.packet.tracking is not None and made.packet.tracking.untracked
+            detail = "nothing stops the answer, which is not tracked" if untracked else _ANSWER_TRACKED
+            self._step(Step(made.node, "reply", "passed", detail))
 
     def _event(self, leg: Leg, event: Event) -> None:
         node = leg.made.node

@@ -30,6 +30,12 @@ OUTSIDE_TIERS = {
 """How an endpoint's chain decided without a policy, by reason."""
 
 
+# Only tracked, translated packets are denied for want of a rule (felix/rules/endpoints.go, appendPolicyRules).
+UNTRACKED_PASSED = "no rule matched; untracked policy (doNotTrack) denies only by a rule"
+PRE_DNAT_PASSED = "no rule matched; policy before translation (preDNAT) denies only by a rule"
+TIER_PASSED = "no rule matched, and the tier's default action is to pass"
+
+
 def end_of_tier(workload: bool, policies: Sequence[PolicyRef]) -> str:
     """Why the end of a tier denied: these policies were asked."""
     names = [f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name for ref in policies]
@@ -44,15 +50,8 @@ def end_of_tier(workload: bool, policies: Sequence[PolicyRef]) -> str:
 def undecided_tier(visit: EndpointVisit, tier: TierVisit) -> str:
     """Why a tier let the packet go on although none of its rules matched."""
     if tier.outcome:
-        return (
-            "no rule matched, and the tier's default action is to pass"
-            if tier.policies
-            else "no policy of the tier is enforced here"
-        )
-    # Only tracked, translated packets are denied for want of a rule (felix/rules/endpoints.go, appendPolicyRules).
-    before = {"mangle": "policy before translation (preDNAT)", "raw": "untracked policy (doNotTrack)"}
-    kind = before.get(visit.role.layer)
-    return f"no rule matched; {kind} denies only by a rule" if kind else "no rule matched"
+        return TIER_PASSED if tier.policies else "no policy of the tier is enforced here"
+    return {"mangle": PRE_DNAT_PASSED, "raw": UNTRACKED_PASSED}.get(visit.role.layer, "no rule matched")
 
 
 def spot(family: int, address: int, port: Port) -> str:

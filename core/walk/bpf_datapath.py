@@ -103,6 +103,11 @@ class BpfDatapath:
             interface, direction, not workload, run, loaded.findings, loaded.rules, loaded.program, asked
         )
 
+    def is_policed(self, family: int, interface: str, hook: str) -> bool:
+        """Whether a host endpoint's policy is asked at an interface. Raises `MissingEvidence`."""
+        direction = "ingress" if hook == INGRESS else "egress"
+        return self._program(interface, hook, direction, family, workload=False) is not None
+
     def untracked_policy(self, packet: Packet, interface: str, chooser: Chooser) -> PolicyResult | None:
         """Run the interface's untracked policy, which XDP asks before anything else; None where none is asked.
 

@@ -184,7 +184,10 @@ class BpfPassage(PolicedPassage):
         if workload:
             if own and not seen:
                 return  # a node's traffic to its own pods is never policed
-        elif datapath.addresses.without_policy(packet) or (own and datapath.addresses.failsafe(packet, outbound=True)):
+        elif datapath.addresses.without_policy(packet):
+            return
+        elif own and datapath.addresses.failsafe(packet, outbound=True):
+            self._pass_failsafe(interface, EGRESS)
             return
         elif self._is_late():
             self._leave_late(interface)

@@ -115,11 +115,16 @@ class PolicedPassage(Passage):
             answer = "" if flag == "blackhole-drop" else "port-unreachable"
             self._lose("service-loop", "the destination is in a service range and no service took it", answer)
         if not workload and to_host and addresses.failsafe(packet, outbound=False):
-            self._trace.events.append(PassedUnasked("failsafe", "ingress"))
+            self._pass_failsafe(self._arrived, INGRESS)
         elif not is_neighbour_discovery(packet):
             self._ask_policy(interface, INGRESS)
             if workload and to_host:
                 self._check_host_action()
+
+    def _pass_failsafe(self, interface: str, hook: str) -> None:
+        """A port of the node that no host endpoint's policy is asked about, where there is one."""
+        if self._datapath.is_policed(self._packet.family, interface, hook):
+            self._trace.events.append(PassedUnasked("failsafe", "ingress" if hook == INGRESS else "egress"))
 
     def _check_backend(self, backend: Backend) -> None:
         if not backend.routed:

@@ -10,6 +10,7 @@ import pytest
 
 from calico_debug.explain.bpf_policy import PolicyTold, tell_policy, with_names
 from calico_debug.model.bytecode import Section, SectionKind
+from calico_debug.model.cluster import PolicyObject
 from calico_debug.model.explanation import PolicyRef, RuleRef
 from calico_debug.policy.identity import policy_index
 from calico_debug.policy.rule_ids import end_of_tier_id, rule_id
@@ -86,6 +87,26 @@ def test_a_tier_that_passes() -> None:
     made = told(PASSED_AT_END, PROFILE)
     assert [step.action for step in made.steps] == ["passed", "allowed"]
     assert "default action is to pass" in made.steps[0].detail
+
+
+@pytest.mark.parametrize(
+    ("flags", "untracked", "words"),
+    [
+        ((False, False), False, "no rule matched, and the tier's default action is to pass"),
+        ((True, True), False, "no rule matched; policy before translation (preDNAT) denies only by a rule"),
+        ((True, False), False, "no rule matched, and the end of the tier passes"),
+        ((True,), False, "no rule matched, and the end of the tier passes"),
+        ((False, False), True, "no rule matched; untracked policy (doNotTrack) denies only by a rule"),
+    ],
+)
+def test_why_the_end_of_a_host_endpoints_tier_passes(flags: tuple[bool, ...], untracked: bool, words: str) -> None:
+    policies = [PolicyObject("GlobalNetworkPolicy", "", f"p{n}", "t", 1, {"preDNAT": f}) for n, f in enumerate(flags)]
+    rules = tuple(Section(RULE, "t", "GlobalNetworkPolicy", "", f"p{number}", 0, 1, "deny") for number in range(2))
+    ended = Hit(15, Section(END, "t", match_id=15, action="pass"))
+    run = PolicyRun(Verdict.PASSED if untracked else Verdict.ALLOWED, (ended,), (15,), ())
+    result = PolicyResult("eth0", "ingress", True, run, rules=rules, untracked=untracked)
+    datapath = cast("BpfDatapath", SimpleNamespace(lookups=SimpleNamespace(rule_counter=COUNTERS.get)))
+    assert tell_policy(result, "n1", policy_index(policies), datapath, False).steps[0].detail == words
 
 
 @pytest.mark.parametrize("sections", [(), (PASSED_AT_END,)])

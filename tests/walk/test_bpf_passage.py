@@ -141,6 +141,19 @@ def test_a_host_endpoint_and_its_failsafe_ports(cluster: RecordedCluster) -> Non
     assert any(isinstance(event, PassedUnasked) for event in failsafe.trace.events)
 
 
+@pytest.mark.parametrize(("node", "address", "told"), [("node2", NODE2, 1), ("node1", NODE1, 0)])
+def test_failsafe_ports_are_those_of_a_host_endpoint(
+    cluster: RecordedCluster, node: str, address: str, told: int
+) -> None:
+    """Of the recorded nodes only node2 has one; a port of a node without is not policed at all."""
+    outbound = cluster.walkers[node].send(packet(address, "172.30.0.1", 53, UDP), new, Chooser())
+    inbound = received(cluster, node, "eth0", packet("172.30.0.1", address, 22))
+    for made, direction in ((outbound, "egress"), (inbound, "ingress")):
+        unasked = [event for event in made.trace.events if isinstance(event, PassedUnasked)]
+        assert unasked == [PassedUnasked("failsafe", direction)] * told
+        assert policies(made) == []
+
+
 def test_tunnels_between_nodes_pass_unasked(cluster: RecordedCluster) -> None:
     made = received(cluster, "node2", "eth0", packet(NODE1, NODE2, 4789, UDP))
     assert made.ending == DELIVERED
