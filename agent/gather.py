@@ -146,6 +146,7 @@ class Post:
             self._refusal,
             seen if isinstance(seen, Witness) else None,
             probed_here,
+            () if self.is_source else tuple(name for name, link in self._state.interfaces.items() if link.xdp),
         )
 
     def close(self) -> None:

@@ -111,7 +111,14 @@ def _interface(entry: Mapping[str, Any]) -> Interface:
         mtu=int(entry.get("mtu", 0)),
         master=str(entry.get("master") or ""),
         attributes=dict(attributes) if attributes else None,
+        xdp=_xdp(entry.get("xdp") or {}),
     )
+
+
+def _xdp(entry: Mapping[str, Any]) -> str:
+    """The names of programs, as ip/iplink_xdp.c prints them; their numbers where they have none."""
+    programs = [one.get("prog") for one in (entry, *entry.get("attached", ()))]
+    return ", ".join(dict.fromkeys(str(one.get("name") or f"id {one['id']}") for one in programs if one))
 
 
 def _addresses(entry: Mapping[str, Any]) -> list[InterfaceAddress]:

@@ -101,8 +101,12 @@ def counted(
     watched: Watched,
     observation: Observation | None,
     probe: ProbeReport | None,
+    before: str = "",
 ) -> tuple[Witness, list[Finding]]:
-    """What the counters say of the prediction. Only a rule that counted this flow's packets alone settles anything."""
+    """What the counters say of the prediction. Only a rule that counted this flow's packets alone settles anything.
+
+    ``before`` says what may have taken packets that did not come to the rules.
+    """
     moves = movements(explanation, node, watched)
     findings = [_disturbed(move, node) for move in moves if move.change in (RESET, REWRITTEN)]
     key = _deciding(explanation, node, moves)
@@ -126,11 +130,16 @@ def counted(
         detail = f"{name}{scope} did not move {span}"
         if sent and traced is None and _has_other_deciders(explanation):
             detail += ", as another rule may decide for another backend or port"
+        elif sent and traced is None and before:
+            detail += before
         elif sent and traced is None:
             detail += f", though {_number(sent, 'probe packet')} went out"
             findings.append(_dissent(explanation, detail))
     else:
-        detail, verdict = _weighed(explanation, key, traced, sent, f"{name}{scope} +{key.packets} {span}")
+        text = f"{name}{scope} +{key.packets} {span}"
+        ways = ["--probe"] if explanation.source.node else []
+        ways += ["--observe"] if observation is None and not key.place.rule_id else []
+        detail, verdict = _weighed(explanation, key, traced, sent, text, " or ".join(ways))
     detail += _hypothetical(moves) + _drops(watched)
     return Witness(verdict, node, detail, watched.ended), findings
 
@@ -141,16 +150,17 @@ def _has_other_deciders(explanation: FlowExplanation) -> bool:
 
 
 def _weighed(
-    explanation: FlowExplanation, key: Movement, traced: int | None, sent: int | None, text: str
+    explanation: FlowExplanation, key: Movement, traced: int | None, sent: int | None, text: str, ways: str
 ) -> tuple[str, str]:
-    """Whether a rise fits this flow alone, and what it then shows.
+    """Whether a rise fits this flow alone, and what it then shows. ``ways`` are options that would tell.
 
     Packets that were traced to the rule are in its counter for certain; probes that were only sent may have met another
     rule, so their number has to fit exactly.
     """
     own = sent if traced is None else traced
     if own is None:
-        return f"{text}: by this flow or by others that meet the rule, --probe or --observe tells", "undetermined"
+        told = f", {ways} tell{'' if ' ' in ways else 's'}" if ways else ""
+        return f"{text}: by this flow or by others that meet the rule{told}", "undetermined"
     if not own:
         return f"{text}, none of it by packets of this flow", "undetermined"
     if key.place.rule_id and explanation.verdict not in STOPS and key.packets < own:

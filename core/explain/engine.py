@@ -11,6 +11,7 @@ from calico_debug.explain.attribution import Attributor
 from calico_debug.explain.dataplane import Dataplanes, dataplane_on
 from calico_debug.explain.narrative import narrate, service_backend
 from calico_debug.explain.rule_names import RuleNames
+from calico_debug.explain.xdp import unread_programs
 from calico_debug.model.explanation import (
     BackendOutcome,
     Decision,
@@ -300,6 +301,8 @@ class Engine:
             if self.states[node].rules_changed:
                 found.append(_rules_changed(node))
             found.extend(self._dataplanes.findings(self._walkers[node]))
+        for node, interface in dict.fromkeys((leg.made.node, leg.made.arrived) for leg in journey.legs):
+            found.extend(unread_programs(self._walkers[node], interface))
         return [*found, *self._cluster_findings()]
 
     def _cluster_findings(self) -> list[Finding]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from calico_debug.explain.counted import counted
 from calico_debug.explain.observed import Observed, asked, opens, renamed
 from calico_debug.explain.packet_story import NONE_OPENS, NOTHING_SEEN
+from calico_debug.explain.xdp import dropped_before
 from calico_debug.model.explanation import Finding, Witness
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Gathered:
     ``interfaces`` names the node's interfaces by index, ``name`` a rule that a packet met. ``not_observed`` says why
     packets could not be traced although that was asked for. ``packets`` is what tracepoints showed instead of rules.
     ``probed_here`` tells that the probes left from this node, and not from another that was asked at the same time.
+    ``xdp`` are interfaces with XDP programs, where packets come to this node.
     """
 
     node: str
@@ -40,6 +42,7 @@ class Gathered:
     not_observed: str = ""
     packets: Witness | None = None
     probed_here: bool = True
+    xdp: tuple[str, ...] = ()
 
 
 def with_witnesses(
@@ -56,7 +59,9 @@ def with_witnesses(
     seen: list[Witness] = []
     for one in gathered:
         if one.watched is not None:
-            count, found = counted(explanation, one.node, one.watched, one.observation, one.probe)
+            count, found = counted(
+                explanation, one.node, one.watched, one.observation, one.probe, dropped_before(one.xdp)
+            )
             counts.append(count)
             findings.extend(found)
         findings.extend(_not_gathered(one))
@@ -105,14 +110,19 @@ def _told(explanation: FlowExplanation, one: Gathered) -> Witness | None:
     if one.observation is None and not answered:
         return None
     names, watched = dict(one.interfaces), one.packets is not None
-    return Observed(explanation, one.node, names, one.name, one.observation, one.probe, watched).witness()
+    observed = Observed(explanation, one.node, names, one.name, one.observation, one.probe, watched)
+    witness = observed.witness()
+    if one.observation is None or observed.seen:
+        return witness
+    return replace(witness, detail=f"{witness.detail}{dropped_before(one.xdp)}")
 
 
 def _packets(explanation: FlowExplanation, one: Gathered) -> Witness | None:
     """What tracepoints showed, with the reason why that may be nothing."""
     if one.packets is None or not one.packets.detail.startswith(NOTHING_SEEN):
         return one.packets
-    return replace(one.packets, detail=f"{one.packets.detail}{renamed(explanation, one.node)}")
+    more = f"{renamed(explanation, one.node)}{dropped_before(one.xdp)}"
+    return replace(one.packets, detail=f"{one.packets.detail}{more}")
 
 
 def _joined(packets: Witness | None, told: Witness | None) -> Witness | None:

@@ -91,6 +91,7 @@ FINDINGS: Mapping[str, str] = {
     "agent-version": "the agent of another node is of another version than the command",
     "witness-dissents": "counters or packets contradict the prediction, with the likely reason",
     "witnesses-agree": "the prediction and what was counted or observed say the same",
+    "xdp-program": "an XDP program sees the packet before any rule, and is not read",
 }
 """Every value of ``findings[].code`` with its meaning; docs/json.md has the same table."""
 

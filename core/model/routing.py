@@ -18,7 +18,8 @@ class Interface:
     """A network interface. ``kind`` is the link kind ("veth", "vxlan", "ipip", …; "" for a plain device).
 
     ``attributes`` holds ``linkinfo.info_data`` as evidence had it (VXLAN id, port, local address). ``up`` means
-    administratively up; ``mtu`` is in bytes; ``master`` is the bridge or bond that it belongs to.
+    administratively up; ``mtu`` is in bytes; ``master`` is the bridge or bond that it belongs to; ``xdp`` names the XDP
+    programs at it, "" without one.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Interface:
     mtu: int = 0
     master: str = ""
     attributes: Mapping[str, object] | None = None
+    xdp: str = ""
 
 
 @dataclass(frozen=True, slots=True)

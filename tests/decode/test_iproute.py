@@ -181,6 +181,17 @@ def test_links_and_addresses_of_the_kernel(namespace: str) -> None:
         assert wanted in addresses
 
 
+def test_xdp_programs_of_a_link() -> None:
+    # As iproute2 6.1 prints them, of one program and of several; a program may have been loaded without a name.
+    program = {"id": 42, "name": "prefilter", "tag": "1219c30ecbcb6889", "jited": 1}
+    attached = [{"mode": 1, "prog": program}, {"mode": 2, "prog": {"id": 43, "tag": "86e02d416f2d4456"}}]
+    one = {"mode": 1, "prog": program, "attached": attached[:1]}
+    for xdp, names in ((one, "prefilter"), ({"mode": 4, "attached": attached}, "prefilter, id 43"), (None, "")):
+        entry = {"ifindex": 2, "ifname": "eth0", "flags": [], **({"xdp": xdp} if xdp else {})}
+        (link,) = decode_interfaces(json.dumps([entry]).encode(), "ip-link.json")
+        assert link.xdp == names
+
+
 def test_keys_behind_an_encapsulation_do_not_replace_the_routes_own() -> None:
     # What ip prints of `ip route add 10.40.0.0/16 encap ip id 5 dst 1.2.3.4 dev br0`: "dst" and "tos" come twice.
     text = (

@@ -65,7 +65,13 @@ def test_an_allowed_flow_has_no_drop_counter() -> None:
 def test_nobody_knows_whose_packets() -> None:
     verdict, detail, _ = say(DENIED, watched(QUIET, {**QUIET, DROP: 7}))
     assert verdict == "undetermined"
-    assert detail.startswith("drop counter of that rule +2 in 3 s: by this flow or by others")
+    by = "drop counter of that rule +2 in 3 s: by this flow or by others that meet the rule"
+    assert detail == f"{by}, --probe or --observe tell"
+    seen = watched(QUIET, {**QUIET, DROP: 7})
+    assert say(DENIED, seen, observation())[1] == f"{by}, --probe tells"
+    outside = replace(DENIED, source=replace(DENIED.source, node=""))
+    assert say(outside, seen)[1] == f"{by}, --observe tells", "nothing probes from there"
+    assert say(outside, seen, observation())[1] == by
 
 
 def test_more_than_probes_may_be_others_alone() -> None:
@@ -103,6 +109,12 @@ def test_a_counter_that_stands_still_contradicts_probes() -> None:
     assert (verdict, codes) == ("undetermined", {"witness-dissents"})
     assert detail == "drop counter of that rule did not move in 3 s, though 2 probe packets went out"
     assert say(DENIED, watched(QUIET, QUIET))[2] == set()
+
+
+def test_packets_that_something_took_before_the_rules_contradict_nothing() -> None:
+    witness, findings = counted(DENIED, NODE, watched(QUIET, QUIET), None, probes(2), " (it may be XDP)")
+    assert (witness.verdict, findings) == ("undetermined", [])
+    assert witness.detail == "drop counter of that rule did not move in 3 s (it may be XDP)"
 
 
 def test_another_backend_may_have_another_rule() -> None:
@@ -176,6 +188,7 @@ def test_a_rule_id_counts_for_the_whole_node() -> None:
     assert verdict == "denied"
     assert "which counts for the whole node, +2 in 3 s" in detail
     assert say(program, replace(seen, after={known: Reading(9)}), None, probes(2))[0] == "undetermined"
+    assert say(program, seen)[1].endswith("that meet the rule, --probe tells"), "no rules are traced there"
 
 
 def test_programs_do_not_count_what_repeats_a_packet_of_a_connection_they_know() -> None:

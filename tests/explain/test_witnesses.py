@@ -53,6 +53,22 @@ def message(found: FlowExplanation, code: str) -> str:
     return one.message
 
 
+def test_an_xdp_program_may_have_dropped_what_was_not_seen() -> None:
+    there = replace(NOTHING, xdp=("eth0",))
+    before = " (an XDP program at eth0 may have dropped it before)"
+    nothing = with_witnesses(DENIED, replace(there, observation=observation())).witnesses["observed"]
+    assert nothing.detail == f"no packet of the flow was seen on {NODE}{before}"
+    assert with_witnesses(DENIED, replace(there, observation=observation(DROPPED))).witnesses["observed"].detail == (
+        "packet dropped there"
+    )
+    packets = Witness("undetermined", NODE, NOTHING_SEEN, "2026-11-21T00:00:00Z")
+    found = with_witnesses(DENIED, replace(there, packets=packets))
+    assert found.witnesses["observed"].detail == f"{NOTHING_SEEN}{before}"
+    quiet = replace(there, watched=watched(QUIET, QUIET), probe=probes(2), probed_here=False)
+    assert "witness-dissents" not in codes(with_witnesses(DENIED, quiet))
+    assert "witness-dissents" in codes(with_witnesses(DENIED, replace(quiet, xdp=())))
+
+
 def test_nothing_asked_changes_nothing() -> None:
     assert with_witnesses(DENIED, NOTHING) == DENIED
 
