@@ -16,6 +16,7 @@ from calico_debug.state.dataplane import (
     IPTABLES_CHAIN,
     IPTABLES_FILTERS,
     NFTABLES,
+    rules_dataplane,
 )
 from calico_debug.walk.bpf_loaded import leftover_debug_files
 
@@ -93,7 +94,7 @@ class Dataplanes:
             walker.state.bpf.check_maps()
         except EvidenceError as error:
             found = [Finding("evidence", "info", f"{walker.name}: {error}")]
-        return [*found, *walker.state.bpf.findings]
+        return [*found, *walker.state.bpf.findings, *_beside_programs(walker)]
 
     def _unprogrammed(self, walker: NodeWalker) -> list[Finding]:
         ruleset = walker.program.ruleset
@@ -112,6 +113,21 @@ class Dataplanes:
                 "policy there, and everything is let through; look at the log of calico-node on that node",
             )
         ]
+
+
+def _beside_programs(walker: NodeWalker) -> list[Finding]:
+    """Endpoint chains on an eBPF node are of a mode before, and meet what programs give to the host's rules."""
+    left = rules_dataplane(walker.program.ruleset)
+    if not left:
+        return []
+    return [
+        Finding(
+            "two-dataplanes",
+            "warning",
+            f"{walker.name} has Calico's eBPF programs, and rules for endpoints in {left} mode, which Felix does not "
+            "keep up to date: what the programs hand to the host's rules meets both",
+        )
+    ]
 
 
 def _programmed(ruleset: Ruleset, mode: str) -> bool:

@@ -85,7 +85,7 @@ FINDINGS: Mapping[str, str] = {
     "refusal-not-seen": "the packet was stopped as predicted, and the refusal that should tell its sender was not seen",
     "rules-changed": "the rules of a node changed while they were read or recorded",
     "settled-by-packets": "the prediction is open, and packets of the flow settle it",
-    "two-dataplanes": "Calico's policy is there in nftables mode and in iptables mode",
+    "two-dataplanes": "Calico's policy is there in two of its modes",
     "two-iptables-backends": "iptables-nft and iptables-legacy both hold rules",
     "node-not-read": "the evidence of a node of the flow could not be had from its agent, with why and what to do",
     "agent-version": "the agent of another node is of another version than the command",

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 Decoded = TypeVar("Decoded")
 
 CONNTRACK_FILES = {4: "conntrack.txt", 6: "conntrack6.txt"}
+BPF_PINS = "bpf/pins.txt"
+AT_TC = frozenset({"clsact", "tcx", "netkit"})
+"""Mechanisms of attachments that meet the packets of an interface, but for XDP."""
+
 POLICY_DEBUG_FOLDER = "var-run-calico-bpf/policy/"
 RULE_FILES = {4: "ip-rule.json", 6: "ip6-rule.json"}
 
@@ -232,16 +236,17 @@ class NodeState:
     def dataplane(self) -> str:
         """Which of Calico's dataplanes runs here (`calico_debug.state.dataplane`), "" for none. Raises `EvidenceError`.
 
-        A table of Calico's without endpoint chains is nftables mode that Felix has not programmed.
+        A table of Calico's without endpoint chains is nftables mode that Felix has not programmed. Programs at
+        interfaces meet packets before endpoint chains that another mode has left behind.
         """
         from calico_debug.state.dataplane import CALICO_TABLES, EBPF, NFTABLES, rules_dataplane
 
         found = rules_dataplane(self.ruleset)
-        if found:
+        if found and not self._has_bpf_pins():
             return found
         if self._runs_bpf_programs():
             return EBPF
-        return NFTABLES if CALICO_TABLES & set(self.ruleset.tables()) else ""
+        return found or (NFTABLES if CALICO_TABLES & set(self.ruleset.tables()) else "")
 
     @cached_property
     def bpf(self) -> BpfState:
@@ -268,11 +273,19 @@ class NodeState:
             if file.startswith(POLICY_DEBUG_FOLDER)
         ]
 
+    def _has_bpf_pins(self) -> bool:
+        """Whether Felix has pinned maps, as it does in eBPF mode: much less to read than programs."""
+        try:
+            return b"/cali_" in self._evidence.read(BPF_PINS)
+        except EvidenceError:
+            return False
+
     def _runs_bpf_programs(self) -> bool:
         if "bpf/prog-show.json" not in self._evidence.files():
             return False
         try:
-            return bool(self.bpf.reach.attachments)
+            # Without tc's hooks it is but Felix's XDP program in other modes, or what is left of services' cgroups.
+            return any(one.mechanism in AT_TC for one in self.bpf.reach.attachments)
         except EvidenceError as error:
             self._note(f"whether eBPF programs of Calico run is not known: {error}")
             return False

@@ -99,13 +99,14 @@ def check_programs(node: NodeView) -> Iterator[Observation]:
         if node.dataplane != EBPF:
             yield Unknown(f"whether programs of eBPF are left: evidence has no {PROGRAMS_FILE}")
         return
-    if node.dataplane == EBPF:
+    rules = _rule_dataplanes(node)
+    if node.dataplane == EBPF and not rules:
         return
     attached = node.state.bpf.reach.attachments
     if attached:
         places = sorted({one.interface or f"cgroup {one.place}" for one in attached})
         shown = ", ".join(places[:8]) + (f" and {len(places) - 8} more places" if len(places) > 8 else "")
-        yield Symptom("leftover-programs", "error", f"{node.dataplane or 'no'} rules, and programs at {shown}")
+        yield Symptom("leftover-programs", "error", f"{' and '.join(rules) or 'no'} rules, and programs at {shown}")
     pins = [pin for pin in node.state.bpf.pins if PINS in pin]
     if pins:
         yield Symptom("leftover-maps", "info", f"{len(pins)} maps pinned, such as {pins[0]}")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from calico_debug.errors import EvidenceError
-from calico_debug.explain.dataplane import Dataplanes
+from calico_debug.explain.dataplane import Dataplanes, dataplane_of
+from calico_debug.state.dataplane import EBPF
+from tests.explain.rules import ruleset
 from tests.explain.world import Node, World
+from tests.walk.recorded_bpf import RecordedCluster
 
 
 def looked_at(node: Node) -> tuple[Dataplanes, World]:
@@ -39,6 +42,20 @@ def test_a_table_without_chains() -> None:
     (finding,) = found.findings(walker)
     assert (finding.code, finding.severity) == ("node-not-programmed", "error")
     assert "n1" in finding.message
+
+
+def test_rules_of_a_mode_before_beside_programs() -> None:
+    """As Felix v3.32.1 leaves table ip6 calico, where IPv6 is turned off with nftables mode, and eBPF comes after."""
+
+    def left_behind(files: dict[str, bytes]) -> None:
+        files["nft-ruleset.json"] = ruleset({"ip6 calico": {"filter-cali-from-wl-dispatch": ["drop"]}}).encode()
+
+    for change, wanted in ((left_behind, ["two-dataplanes"]), (lambda _files: None, [])):
+        made = RecordedCluster(change)
+        walker = made.walkers["node1"]
+        assert dataplane_of(walker) == EBPF
+        findings = Dataplanes(made.engine.source).findings(walker)
+        assert [finding.code for finding in findings if finding.code == "two-dataplanes"] == wanted
 
 
 SAVED = (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -8,7 +9,7 @@ from calico_debug.errors import EvidenceError
 from calico_debug.state.dataplane import EBPF, IPTABLES, IPTABLES_CHAIN, NFTABLES, rules_dataplane
 from calico_debug.state.node import NodeState
 from calico_debug.state.ruleset import RecordedRuleset
-from tests.evidence.bpf_node import BpfNode
+from tests.evidence.bpf_node import POD, BpfNode
 from tests.evidence.memory import MemoryNode
 from tests.explain.rules import Chains, ruleset
 from tests.recordings import DATA, Recording
@@ -50,9 +51,25 @@ def test_programs_of_calico_tell_ebpf() -> None:
     assert with_programs({"ip calico": {"filter-FORWARD": ["drop"]}}, BpfNode()).dataplane == EBPF
 
 
-def test_rules_of_endpoints_come_before_programs() -> None:
-    """Programs that are left over from before the mode was changed decide nothing for a node with such rules."""
-    assert with_programs(CALICO, BpfNode()).dataplane == NFTABLES
+def test_programs_at_interfaces_come_before_rules_of_endpoints() -> None:
+    """Packets meet them first, whichever of the two is what another mode has left: as Felix v3.32.1 leaves table ip6
+    calico, where IPv6 is turned off with nftables mode.
+    """
+    assert with_programs(CALICO, BpfNode()).dataplane == EBPF
+    assert with_programs({"ip6 calico": CALICO["ip calico"]}, BpfNode()).dataplane == EBPF
+
+
+def test_programs_elsewhere_do_not() -> None:
+    at_xdp = BpfNode()
+    at_xdp.tcx = []
+    program = {"devname": POD, "ifindex": 3, "mode": "driver", "id": 10}
+    at_xdp.files["bpf/net-show.json"] = json.dumps([{"xdp": [program], "tc": []}])
+    state = with_programs(CALICO, at_xdp)
+    assert {one.mechanism for one in state.bpf.reach.attachments} == {"xdp"}
+    assert state.dataplane == NFTABLES
+    unpinned = BpfNode()
+    unpinned.files["bpf/pins.txt"] = ""
+    assert with_programs(CALICO, unpinned).dataplane == NFTABLES, "Felix pins the maps of programs that it keeps"
 
 
 def test_programs_of_others_tell_nothing() -> None:

@@ -42,7 +42,7 @@ def test_to_ebpf() -> None:
     report = compare(record("nft"), engine("bpf"))
     assert report.result == "differs"
     assert [one.result for one in report.flows] == sorted(one.result for one in report.flows)
-    assert Counter(one.source.kind for one in report.flows if one.source) == {"preserved": 39, "otherwise": 2}
+    assert Counter(one.source.kind for one in report.flows if one.source) == {"preserved": 40, "otherwise": 2}
     assert [(node.before.dataplane, node.after.dataplane) for node in report.nodes if node.before and node.after] == [
         ("nftables", "ebpf"),
         ("nftables", "ebpf"),
