@@ -37,8 +37,8 @@ _SHARED: Mapping[str, str] = {
     "bpf-unreadable": "record or allow what the message names, and look again",
     "nftables-beside-iptables": "know that their rules are met, too; foreign-drop-rule names those that drop",
     "node-not-programmed": "look at the log of calico-node on that node: a rule that nft refuses keeps all others out",
-    "two-dataplanes": "see which mode Felix runs in (FelixConfiguration bpfEnabled, nftablesMode) and take out what the "
-    "other left: nft delete table ip calico, or restart the node",
+    "two-dataplanes": "see which mode Felix runs in (FelixConfiguration bpfEnabled, nftablesMode) and take out what "
+    "the other left: nft delete table ip calico, or restart the node",
     "two-iptables-backends": "let one backend own the rules (FelixConfiguration iptablesBackend) and clear the other's",
 }
 """Findings that explanations of flows have, too, with what to do about each. Those of a program that is run for a flow
