@@ -91,6 +91,8 @@ class _Narrator:
             self._leg(leg)
         if told.decision is None:
             self._conclude()
+        if journey.assumed:
+            told.findings.append(Finding("assumption", "info", journey.assumed))
         for step in answers(journey):
             self._step(step)
         return told

@@ -41,7 +41,7 @@ REASONS: Mapping[str, str] = {
     "not-calico": "a rule outside Calico's tables decided",
     "missing-evidence": "a part of the path could not be read",
     "not-understood": "a rule on the path could not be evaluated and matters",
-    "alternatives": "the outcome depends on something open: a backend, a rate, a port that was not given",
+    "alternatives": "the outcome depends on something open: a backend, a rate, a port that was not given, a listener",
 }
 """Every value of ``decision.reason`` with its meaning; docs/json.md has the same table."""
 

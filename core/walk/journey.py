@@ -11,6 +11,7 @@ from calico_debug.model.routing import address_from_int
 from calico_debug.model.values import unknown
 from calico_debug.walk import discovery
 from calico_debug.walk.answers import masqueraded_answers, reply_packet, unanswered_packets
+from calico_debug.walk.choices import Kind
 from calico_debug.walk.connections import ConnectionTable
 from calico_debug.walk.context import PolicyRan, Undecided
 from calico_debug.walk.node import NodeWalker
@@ -44,6 +45,9 @@ VXLAN_PORT = 4789
 """What IANA assigned; used when the device does not say."""
 IPIP = 4
 """IP in IP, RFC 2003."""
+
+Serving = Callable[[int, int, int], str]
+"""What says that something listens on TCP (family, address, port): a clause, "" when nothing does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,8 @@ class Journey:
     ``arrived`` is set when the opening packet got to the end of the request ("workload", "host", "outside"), ``place``
     where that is. ``stopped`` says why the walk of the current direction could not go on for lack of evidence.
     ``existing`` tells that a connection that conntrack knows was joined, ``by_entries`` that the answer was not walked
-    to its end: programs of the eBPF dataplane let it pass by the entry that the request made.
+    to its end: programs of the eBPF dataplane let it pass by the entry that the request made. ``assumed`` says that
+    something was taken to listen at the flow's end, and why, where the outcome depends on it.
     """
 
     legs: list[Leg] = field(default_factory=list)
@@ -104,6 +109,7 @@ class Journey:
     reply_stopped: str = ""
     existing: bool = False
     by_entries: bool = False
+    assumed: str = ""
     final: Packet | None = None
 
 
@@ -116,11 +122,14 @@ class Traveller:
         wiring: Wiring,
         go_on: Callable[[NodeWalker, Rule | None, Sequence[str]], Onward | None] | None = None,
         admit: Callable[[NodeWalker], None] | None = None,
+        serving: Serving = lambda *_: "",
     ) -> None:
         """``go_on`` decides at a denial whether, and how, the walk goes on hypothetically.
 
         ``admit`` is called for each node before a packet enters it, and raises when the node cannot be walked.
+        ``serving`` tells of processes that listen.
         """
+        self.serving = serving
         self._walkers = walkers
         self._wiring = wiring
         self._go_on = go_on
@@ -191,9 +200,29 @@ class _Trip:
             return
         for made in unanswered_packets(self._journey.legs, self._traveller.walkers, self._chooser):
             if made.ending == DENIED:
-                self._journey.replied = False
-                self._journey.legs.append(Leg(made, later=True))
+                if self._listens(made.node):
+                    self._journey.replied = False
+                    self._journey.legs.append(Leg(made, later=True))
                 return
+
+    def _listens(self, cut_at: str) -> bool:
+        """Whether something listens at the flow's end. What refuses is heard all the way back, and nothing follows."""
+        end = self._journey.final
+        assert end is not None
+        where = str(address_from_int(end.family, end.destination))
+        if isinstance(end.dport, int):
+            where = f"TCP port {end.dport} of {where}"
+            if why := self._traveller.serving(end.family, end.destination, end.dport):
+                self._journey.assumed = (
+                    f"something is taken to listen on {where}, since {why}; "
+                    "if nothing does, its refusal gets back to the client"
+                )
+                return True
+        question = (
+            f"nothing in the evidence says whether something listens on {where}: if so, {cut_at} drops the "
+            "connection's next packet, since the answer takes another way; if not, the refusal gets back to the client"
+        )
+        return self._chooser.choose(Kind.PROCESS, question, 2) == 0
 
     def _passes_by_entry(self, node: str, answer: Packet) -> bool:
         """Whether programs of the eBPF dataplane let an answer through by the entry that its request made there, past

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from calico_debug.model.explanation import FlowExplanation
+from calico_debug.walk.choices import explore
 from calico_debug.walk.packet import UDP
 from calico_debug.walk.wiring import Place
 from tests.explain.world import Node, World, decided
@@ -71,3 +72,32 @@ def test_a_node_that_the_answer_does_not_pass(reached: str, denied: bool) -> Non
         assert (answer.decision.node, answer.decision.reason) == ("n1", "ct-invalid")
         assert "the answer takes another way" in answer.decision.detail
         assert [step.action for step in answer.steps if step.stage == "conntrack"][-1] == "denied"
+
+
+@pytest.mark.parametrize("port", [81, None])
+def test_whether_something_listens_decides_where_the_answer_takes_another_way(port: int | None) -> None:
+    """A refusal gets back, and nothing follows it that could be cut. Pods declare port 80 alone."""
+    world = World(Node(1, chains={"filter-cali-FORWARD": ["ct=invalid drop"]}), Node(2))
+    start = replace(opening(POD21, source="172.30.0.77", place=Place("n1", "eth0")), destination_port=port)
+    traveller = world.engine._traveller
+    listening, refusing = explore(lambda chooser: traveller.travel(start, chooser, False), 3)
+    assert (listening.result.replied, listening.result.legs[-1].later) == (False, True)
+    assert (refusing.result.replied, refusing.result.legs[-1].later) == (True, False)
+    assert listening.result.assumed == refusing.result.assumed == ""
+    where = "10.244.2.1" if port is None else f"TCP port {port} of 10.244.2.1"
+    assert f"whether something listens on {where}: if so, n1 drops" in listening.choices[0].why
+
+
+def test_a_port_that_nobody_declares_is_undetermined() -> None:
+    world = World(Node(1, chains={"filter-cali-FORWARD": ["ct=invalid drop"]}), Node(2))
+    answer = world.ask("172.30.0.77:40000", "21:81", via="n1")
+    assert decided(answer) == ("undetermined", "alternatives", "n1")
+    assert ["TCP port 81 of 10.244.2.1" in f.message for f in answer.findings if f.code == "depends-on"] == [True]
+
+
+def test_what_is_taken_to_listen_is_said() -> None:
+    world = World(Node(1, chains={"filter-cali-FORWARD": ["ct=invalid drop"]}), Node(2))
+    said = "something is taken to listen on TCP port 80 of 10.244.2.1, since pod shop/pod21 declares that port"
+    answer = world.ask("172.30.0.77:40000", "21:80", via="n1")
+    assert [f.message.startswith(said) for f in answer.findings if f.code == "assumption"] == [True]
+    assert not [f for f in world.ask("11", "21:80").findings if f.code == "assumption"]
