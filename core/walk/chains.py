@@ -142,7 +142,7 @@ def _run_rule(compiled: CompiledRule, context: Context) -> Verdict | Reject | No
 
 
 def _question(doubt: Unsure, rule: Rule) -> str:
-    if doubt.kind is Kind.BACKEND:
+    if doubt.kind in (Kind.BACKEND, Kind.MEMORY):  # the latter's words have the chain, and are one for all its rules
         return doubt.why
     return f"{doubt.why} (table {rule.family} {rule.table}, chain {rule.chain}, rule handle {rule.handle})"
 
