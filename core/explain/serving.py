@@ -1,4 +1,6 @@
-"""What the cluster's objects say of processes that listen: no evidence of a kernel tells."""
+"""What speaks for a process that listens. Sockets are not in the evidence: connections that were taken are, and what
+the cluster's objects say.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,20 @@ if TYPE_CHECKING:
 
     from calico_debug.model.cluster import Address, Pod
     from calico_debug.state.cluster import ClusterState
+    from calico_debug.state.node import NodeState
 
 TCP = "TCP"
 
 
-def said_to_listen(cluster: ClusterState, family: int, address: int, port: int) -> str:
-    """What says that TCP connections to an address and port are taken: a clause that follows "since".
+def said_to_listen(cluster: ClusterState, node: NodeState, family: int, address: int, port: int) -> str:
+    """What says that TCP connections to a port of an address are taken: a clause that follows "since".
 
-    "" when none does, which does not mean that nothing listens: objects need not name ports (core/v1, Container.ports).
+    ``node`` has the address, or the pod with it. "" when nothing says so, which does not mean that nothing listens:
+    objects need not name ports (core/v1, Container.ports).
     """
     known = address_from_int(family, address)
+    if node.taken(known, port) is not None:
+        return f"{node.name} tracks a connection that was taken there"
     for pod in _pods(cluster, known):
         if (TCP, port) in pod.container_ports:
             return f"pod {pod.namespace}/{pod.name} declares that port"

@@ -33,6 +33,7 @@ from calico_debug.walk.wiring import TUNNELS, Absent, Arriving, Attached, Outsid
 if TYPE_CHECKING:
     from calico_debug.model.nft import Rule
     from calico_debug.model.routing import Address, Interface
+    from calico_debug.state.node import NodeState
     from calico_debug.walk.chains import Continue
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.context import Onward
@@ -46,8 +47,9 @@ VXLAN_PORT = 4789
 IPIP = 4
 """IP in IP, RFC 2003."""
 
-Serving = Callable[[int, int, int], str]
-"""What says that something listens on TCP (family, address, port): a clause, "" when nothing does."""
+Serving = Callable[["NodeState", int, int, int], str]
+"""What says that something listens on TCP (family, address, port) of a node or its pod: a clause, "" when nothing does.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +209,14 @@ class _Trip:
 
     def _listens(self, cut_at: str) -> bool:
         """Whether something listens at the flow's end. What refuses is heard all the way back, and nothing follows."""
-        end = self._journey.final
+        end, place = self._journey.final, self._journey.place
         assert end is not None
+        assert place is not None
         where = str(address_from_int(end.family, end.destination))
         if isinstance(end.dport, int):
             where = f"TCP port {end.dport} of {where}"
-            if why := self._traveller.serving(end.family, end.destination, end.dport):
+            state = self._traveller.walkers[place.node].state
+            if why := self._traveller.serving(state, end.family, end.destination, end.dport):
                 self._journey.assumed = (
                     f"something is taken to listen on {where}, since {why}; "
                     "if nothing does, its refusal gets back to the client"

@@ -9,7 +9,8 @@ import pytest
 
 from calico_debug.explain.serving import said_to_listen
 from calico_debug.state.cluster import ClusterState
-from tests.evidence.memory import MemorySource
+from calico_debug.state.node import NodeState
+from tests.evidence.memory import MemoryNode, MemorySource
 
 NODE, POD, NOT_READY = 0xAC1E0001, 0x0AF40101, 0x0AF40103
 
@@ -44,6 +45,10 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
         }
     ],
 }
+TAKEN = (
+    "tcp 6 9 TIME_WAIT src=10.244.1.9 dst=10.96.0.9 sport=40000 dport=80 "
+    "src=10.244.1.1 dst=10.244.1.9 sport=9090 dport=40000 [ASSURED] mark=0 use=1\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +61,10 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
         (NODE, 9100, "pod shop/agent declares that port"),
         (NODE, 9200, ""),
         (NOT_READY, 8080, ""),
+        (POD, 9090, "n1 tracks a connection that was taken there"),
     ],
 )
 def test_who_says_so(address: int, port: int, said: str) -> None:
     files = {f"{name}.json": json.dumps({"kind": "List", "items": items}) for name, items in OBJECTS.items()}
-    assert said_to_listen(ClusterState(MemorySource(files, {})), 4, address, port) == said
+    node = NodeState(MemoryNode({"conntrack.txt": TAKEN}))
+    assert said_to_listen(ClusterState(MemorySource(files, {})), node, 4, address, port) == said
