@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from calico_debug.model.routing import address_from_int
 from calico_debug.model.values import unknown
 from calico_debug.walk import discovery
-from calico_debug.walk.answers import masqueraded_answers, reply_packet, unanswered_packets
-from calico_debug.walk.choices import Kind
+from calico_debug.walk.answers import cut_off, masqueraded_answers, reply_packet, takes, untranslated
 from calico_debug.walk.connections import ConnectionTable
 from calico_debug.walk.context import PolicyRan, Undecided
 from calico_debug.walk.node import NodeWalker
@@ -26,14 +25,14 @@ from calico_debug.walk.packet import (
     UDP,
     Packet,
 )
-from calico_debug.walk.passage import DELIVERED, DENIED, SENT, Pass
+from calico_debug.walk.passage import DELIVERED, SENT, Pass
 from calico_debug.walk.routing import Question
 from calico_debug.walk.wiring import TUNNELS, Absent, Arriving, Attached, Outside, Place, Wiring
 
 if TYPE_CHECKING:
     from calico_debug.model.nft import Rule
     from calico_debug.model.routing import Address, Interface
-    from calico_debug.state.node import NodeState
+    from calico_debug.walk.answers import Serving
     from calico_debug.walk.chains import Continue
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.context import Onward
@@ -46,10 +45,6 @@ VXLAN_PORT = 4789
 """What IANA assigned; used when the device does not say."""
 IPIP = 4
 """IP in IP, RFC 2003."""
-
-Serving = Callable[["NodeState", int, int, int], str]
-"""What says that something listens on TCP (family, address, port) of a node or its pod: a clause, "" when nothing does.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +94,9 @@ class Journey:
     ``arrived`` is set when the opening packet got to the end of the request ("workload", "host", "outside"), ``place``
     where that is. ``stopped`` says why the walk of the current direction could not go on for lack of evidence.
     ``existing`` tells that a connection that conntrack knows was joined, ``by_entries`` that the answer was not walked
-    to its end: programs of the eBPF dataplane let it pass by the entry that the request made. ``assumed`` says that
-    something was taken to listen at the flow's end, and why, where the outcome depends on it.
+    to its end: programs of the eBPF dataplane let it pass by the entry that the request made. ``assumed`` says
+    what was taken to be so at the flow's ends, and why, where the outcome depends on it. ``untranslated`` is the
+    leg that translated the request of an answer that passes it by, and that the client does not take for one.
     """
 
     legs: list[Leg] = field(default_factory=list)
@@ -111,7 +107,8 @@ class Journey:
     reply_stopped: str = ""
     existing: bool = False
     by_entries: bool = False
-    assumed: str = ""
+    assumed: list[str] = field(default_factory=list)
+    untranslated: Leg | None = None
     final: Packet | None = None
 
 
@@ -177,6 +174,7 @@ class _Trip:
         self._tables: dict[str, ConnectionTable] = {}
         self._journey = Journey()
         self._hypothetical = False
+        self._answered_outside = False
 
     def run(self) -> Journey:
         opening, journey = self._opening, self._journey
@@ -191,42 +189,29 @@ class _Trip:
         if journey.arrived and not self._hypothetical and journey.final is not None and journey.place is not None:
             try:
                 self._go(reply_packet(journey.final), journey.place, reply=True)
+                self._recognise()
                 self._go_on()
             except Undecided as error:
                 journey.reply_stopped = str(error)
         return journey
 
+    def _recognise(self) -> None:
+        """Whether the client knows the answer for one to what it sent."""
+        journey, opening = self._journey, self._opening
+        if not self._answered_outside or self._join:
+            return
+        leg = untranslated(journey.legs, opening, self._traveller.walkers)
+        if leg is not None and not takes(journey.legs, opening, leg, self._chooser):
+            journey.replied, journey.untranslated = False, leg
+
     def _go_on(self) -> None:
         """The next packet of a TCP connection, on nodes that its answer did not pass."""
         if self._opening.protocol != TCP or self._join or not self._journey.replied:
             return
-        for made in unanswered_packets(self._journey.legs, self._traveller.walkers, self._chooser):
-            if made.ending == DENIED:
-                if self._listens(made.node):
-                    self._journey.replied = False
-                    self._journey.legs.append(Leg(made, later=True))
-                return
-
-    def _listens(self, cut_at: str) -> bool:
-        """Whether something listens at the flow's end. What refuses is heard all the way back, and nothing follows."""
-        end, place = self._journey.final, self._journey.place
-        assert end is not None
-        assert place is not None
-        where = str(address_from_int(end.family, end.destination))
-        if isinstance(end.dport, int):
-            where = f"TCP port {end.dport} of {where}"
-            state = self._traveller.walkers[place.node].state
-            if why := self._traveller.serving(state, end.family, end.destination, end.dport):
-                self._journey.assumed = (
-                    f"something is taken to listen on {where}, since {why}; "
-                    "if nothing does, its refusal gets back to the client"
-                )
-                return True
-        question = (
-            f"nothing in the evidence says whether something listens on {where}: if so, {cut_at} drops the "
-            "connection's next packet, since the answer takes another way; if not, the refusal gets back to the client"
-        )
-        return self._chooser.choose(Kind.PROCESS, question, 2) == 0
+        made = cut_off(self._journey, self._traveller.walkers, self._traveller.serving, self._chooser)
+        if made is not None:
+            self._journey.replied = False
+            self._journey.legs.append(Leg(made, later=True))
 
     def _passes_by_entry(self, node: str, answer: Packet) -> bool:
         """Whether programs of the eBPF dataplane let an answer through by the entry that its request made there, past
@@ -296,7 +281,7 @@ class _Trip:
 
     def _arrive(self, kind: str, place: Place, packet: Packet, reply: bool) -> None:
         if reply:
-            self._journey.replied = True
+            self._journey.replied, self._answered_outside = True, kind == "outside"
             return
         self._journey.arrived, self._journey.place, self._journey.final = kind, place, packet
 
