@@ -29,9 +29,10 @@ INTERFACE_SYSCTLS = (
     "proxy_arp_pvlan",
     "route_localnet",
     "rp_filter",
+    "send_redirects",
     "src_valid_mark",
 )
-"""Files of /proc/sys/net/ipv4/conf/INTERFACE that decide on packets."""
+"""Files of /proc/sys/net/ipv4/conf/INTERFACE that decide on packets, and whether senders are told of another way."""
 
 SYSCTL_PATTERNS = (
     "net/ipv4/ip_forward*",

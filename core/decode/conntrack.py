@@ -91,7 +91,17 @@ def decode_connection(line: str) -> Connection:
 
 def lines_between(data: bytes, source: Address, destination: Address) -> bytes:
     """The lines of a listing in which a direction leads from ``source`` to ``destination``, found without decoding."""
-    words = f"src={source} dst={destination} ".encode()
+    return b"\n".join(_lines_with(data, f"src={source} dst={destination} "))
+
+
+def lines_from(data: bytes, source: Address, port: int) -> bytes:
+    """The lines in which a direction may lead from a port of ``source``, found without decoding."""
+    ports = f" sport={port} ".encode()
+    return b"\n".join(line for line in _lines_with(data, f"src={source} ") if ports in line)
+
+
+def _lines_with(data: bytes, text: str) -> list[bytes]:
+    words = text.encode()
     lines = []
     position = data.find(words)
     while position >= 0:
@@ -99,7 +109,7 @@ def lines_between(data: bytes, source: Address, destination: Address) -> bytes:
         end = len(data) if end < 0 else end
         lines.append(data[data.rfind(b"\n", 0, position) + 1 : end])
         position = data.find(words, end)
-    return b"\n".join(lines)
+    return lines
 
 
 def _reason(error: Exception) -> str:

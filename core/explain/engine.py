@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from calico_debug.evidence.source import Reaching
@@ -11,6 +12,7 @@ from calico_debug.explain.attribution import Attributor
 from calico_debug.explain.dataplane import Dataplanes, dataplane_on
 from calico_debug.explain.narrative import narrate, service_backend
 from calico_debug.explain.rule_names import RuleNames
+from calico_debug.explain.serving import said_to_listen
 from calico_debug.explain.xdp import unread_programs
 from calico_debug.model.explanation import (
     BackendOutcome,
@@ -66,7 +68,8 @@ class Engine:
         self._attributor = Attributor(self.cluster)
         self._dataplanes = Dataplanes(source)
         self._wiring = Wiring(self._walkers, self._role, self._absence_at)
-        self._traveller = Traveller(self._walkers, self._wiring, self._go_on, self._dataplanes.admit)
+        serving = partial(said_to_listen, self.cluster)
+        self._traveller = Traveller(self._walkers, self._wiring, self._go_on, self._dataplanes.admit, serving)
         self._names: dict[tuple[int, int], str] = {}
 
     def anew(self) -> Engine:

@@ -91,6 +91,7 @@ class _Narrator:
             self._leg(leg)
         if told.decision is None:
             self._conclude()
+        told.findings.extend(Finding("assumption", "info", assumed) for assumed in journey.assumed)
         for step in answers(journey):
             self._step(step)
         return told
@@ -105,6 +106,9 @@ class _Narrator:
         if not journey.arrived or stopped:
             detail = stopped or "the walk did not get to the destination"
             told.decision = Decision(last, self._dataplane(last), "missing-evidence", detail=detail)
+            return
+        if journey.untranslated is not None:
+            self._untranslated(journey.untranslated)
             return
         told.verdict = "allowed"
         first = journey.legs[0].made
@@ -124,6 +128,17 @@ class _Narrator:
                 "no-policy",
                 detail="no policy applies to either end on this path",
             )
+
+    def _untranslated(self, leg: Leg) -> None:
+        """The answer passes the node by that translated its request."""
+        node, family = leg.made.node, leg.made.packet.family
+        event = next(e for e in leg.made.trace.events if isinstance(e, Translated) and e.side == "dst")
+        asked, came = (spot(family, end.destination, end.destination_port) for end in (event.before, event.after))
+        detail = _UNTRANSLATED.format(node=node, asked=asked, came=came)
+        evidence = evidence_of(event.rule) if event.rule is not None else None
+        decision = Decision(node, self._dataplane(node), "untranslated", detail=detail, evidence=evidence)
+        self._decide("denied", decision)
+        self._step(Step(node, "reply", "denied", detail, evidence=evidence))
 
     def _accept(self, decision: Decision) -> None:
         """Remember what let the packet on last; that nobody had anything against it says less than a rule that did."""
@@ -417,6 +432,11 @@ class _Narrator:
 _ANSWERED_ELSEWHERE = (
     "the answer takes another way, so that conntrack has not seen it and finds the connection's next packet invalid: "
     "let requests and answers pass the same node"
+)
+
+_UNTRANSLATED = (
+    "the answer comes to the client from {came} and not from {asked}, which it asked, since it does not pass {node}, "
+    "which translated the request: masquerade there, or let requests and answers pass the same node"
 )
 
 _CUT_DISCOVERY = (

@@ -16,6 +16,7 @@ from calico_debug.model.nft import (
     Meta,
     Payload,
     Quota,
+    Recent,
 )
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 BYTE: Final = 8
 IN_SET: Final = ((1, 1),)
 NOT_IN_SET: Final = ((0, 0),)
-LIMITS: Final = (Limit, Quota, ConnectionLimit)
+LIMITS: Final = (Limit, Quota, ConnectionLimit, Recent)
 """Statements that end a rule for some packets, whatever those are."""
 
 

@@ -25,6 +25,7 @@ from calico_debug.model.nft import (
     Meta,
     Notrack,
     Quota,
+    Recent,
     Reject,
     SetCt,
     SetMeta,
@@ -46,7 +47,7 @@ ALL_STEPS: Final = 2_000_000
 DEPTH: Final = 16
 """Chains inside chains (NFT_JUMP_STACK_SIZE of Linux)."""
 
-_TESTS: Final = (Match, Lookup, Limit, Quota, ConnectionLimit)
+_TESTS: Final = (Match, Lookup, Limit, Quota, ConnectionLimit, Recent)
 _KNOWN: Final = (*_TESTS, Counter, Log, Harmless, Notrack, Reject, SetCt, SetMeta, Verdict)
 
 

@@ -22,6 +22,10 @@ STATUS_BITS = {
 """Bits of ``ct status`` (enum ip_conntrack_status)."""
 
 
+TAKEN = frozenset({"SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT"})
+"""TCP states that only an answer to the SYN leads to that was no refusal (nf_conntrack_proto_tcp.c, tcp_conntracks)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tuple:
     """One direction of a connection. For ICMP the "ports" are None and ``icmp`` is (type, code, id)."""

@@ -32,6 +32,7 @@ REASONS: Mapping[str, str] = {
     "host-default": "DefaultEndpointToHostAction, for a pod that speaks to its own node",
     "host-to-own-pod": "a node's traffic to its own pods is never policed",
     "ct-invalid": "conntrack finds the packet invalid",
+    "untranslated": "the answer does not pass the node that translated the request, so the client does not know it",
     "rate-limit": "a limit on the rate of packets or the number of connections",
     "encapsulation": "encapsulated traffic from a workload, or from a node that is not allowed to send it",
     "service-loop": "the destination is in a service range and no service took it (service loop prevention)",
@@ -41,7 +42,7 @@ REASONS: Mapping[str, str] = {
     "not-calico": "a rule outside Calico's tables decided",
     "missing-evidence": "a part of the path could not be read",
     "not-understood": "a rule on the path could not be evaluated and matters",
-    "alternatives": "the outcome depends on something open: a backend, a rate, a port that was not given",
+    "alternatives": "the outcome depends on something open: a backend, a rate, a port that was not given, a listener",
 }
 """Every value of ``decision.reason`` with its meaning; docs/json.md has the same table."""
 

@@ -269,6 +269,23 @@ class ConnectionLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Recent:
+    """The rule goes on if the list ``name`` has the address, or if not when ``negated`` (xt_recent of iptables).
+
+    ``operation`` is "set", which puts it there and always goes on, "check", "update" or "remove". The address was seen
+    in the last ``seconds`` (0 for ever), ``hits`` times at least, with the packet's own time to live if ``same_ttl``.
+    """
+
+    name: str
+    operation: str
+    address: Expression
+    negated: bool = False
+    seconds: int = 0
+    hits: int = 0
+    same_ttl: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SetMeta:
     """Write a meta field, in practice the mark."""
 
@@ -372,6 +389,7 @@ Statement = (
     | Limit
     | Quota
     | ConnectionLimit
+    | Recent
     | SetMeta
     | SetCt
     | SetPayload

@@ -8,7 +8,7 @@ from functools import cached_property
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, TypeVar
 
-from calico_debug.decode.conntrack import decode_connections, lines_between
+from calico_debug.decode.conntrack import decode_connections, lines_between, lines_from
 from calico_debug.decode.environment import decode_environment
 from calico_debug.decode.iproute import (
     decode_addresses,
@@ -21,7 +21,7 @@ from calico_debug.decode.sysctl import decode_sysctl
 from calico_debug.errors import EvidenceError, MissingEvidence
 from calico_debug.evidence.contents import IPTABLES_FILES, IPTABLES_LEGACY_FILES, IPTABLES_TABLES
 from calico_debug.evidence.source import NodeEvidence, PointLookups, Recorded
-from calico_debug.model.conntrack import Connection, Tuple
+from calico_debug.model.conntrack import TAKEN, Connection, Tuple
 from calico_debug.model.nft import Ruleset
 from calico_debug.model.routing import Address, Interface, InterfaceAddress, NextHop, Route, Routing, RoutingRule
 from calico_debug.state.cni import plugin_hint
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Decoded = TypeVar("Decoded")
 
+TCP = 6
 CONNTRACK_FILES = {4: "conntrack.txt", 6: "conntrack6.txt"}
 BPF_PINS = "bpf/pins.txt"
 AT_TC = frozenset({"clsact", "tcx", "netkit"})
@@ -224,6 +225,19 @@ class NodeState:
         if wanted not in self._found:
             self._found[wanted] = self._recorded_connection(wanted)
         return self._found[wanted]
+
+    def taken(self, address: Address, port: int) -> Connection | None:
+        """A recorded TCP connection that something took at a port of an address, as the node with it sees them.
+
+        None when none is known, and on a live node, where it would take the whole table to find one.
+        """
+        if self._lookups is not None:
+            return None
+        family = address.version
+        found = self._decode_listing(lines_from(self._listing(family), address, port), family)
+        wanted = (TCP, address, port)
+        ends = ((c, (c.reply.protocol, c.reply.source, c.reply.source_port)) for c in found)
+        return next((c for c, end in ends if end == wanted and (c.assured or c.state in TAKEN)), None)
 
     @cached_property
     def neighbours(self) -> frozenset[tuple[str, Address]]:

@@ -10,7 +10,6 @@ from calico_debug.errors import MissingEvidence
 from calico_debug.model.nft import (
     Chain,
     ConnectionLimit,
-    Counter,
     Harmless,
     Limit,
     Log,
@@ -39,7 +38,9 @@ MAX_RULES = 200_000
 
 TRACE_BIT = "nftrace"
 """What ``meta nftrace set 1`` writes: the kernel tells of the packet from then on, and does nothing else."""
-_ONLY_LOOKING = (Match, Lookup, Counter, Log, Limit, Quota, ConnectionLimit, Harmless)
+_WHOLE = (Kind.BACKEND, Kind.MEMORY)
+"""Questions that need not say which rule asks: a rule's part in balancing, and a chain's memory, which it names."""
+_ONLY_LOOKING = (Match, Lookup, Log, Limit, Quota, ConnectionLimit, Harmless)
 
 Continue = Callable[[Rule | None, Sequence[str]], Onward | None]
 """Asked at a drop: the rule and the chains on the stack. An `Onward` lets the walk go on hypothetically."""
@@ -47,7 +48,7 @@ Continue = Callable[[Rule | None, Sequence[str]], Onward | None]
 
 @dataclass(slots=True, eq=False)
 class CompiledRule:
-    """A rule and its statements as functions. ``inert``: whether it holds is all the same to any packet."""
+    """A rule and its statements as functions. ``inert``: whether it holds makes no difference."""
 
     rule: Rule
     operations: tuple[Operation, ...]
@@ -146,7 +147,7 @@ def run_base_chain(program: Program, chain: Chain, context: Context, go_on: Cont
 
 
 def _leaves_alone(statement: Statement) -> bool:
-    """Whether a statement makes no difference to a packet, nor to what later packets meet."""
+    """Whether a statement makes no difference to a packet, to what later packets meet, and to any counter."""
     if isinstance(statement, SetMeta):
         return statement.key == TRACE_BIT
     return isinstance(statement, _ONLY_LOOKING)
@@ -167,7 +168,7 @@ def _run_rule(compiled: CompiledRule, context: Context) -> Verdict | Reject | No
             if compiled.inert:
                 continue
             usual = usually(compiled.rule.statements[number], operation, context)
-            asking = _chain_in_words(compiled.rule) if outcome.kind is not Kind.BACKEND else None
+            asking = _chain_in_words(compiled.rule) if outcome.kind not in _WHOLE else None
             if (context.chooser.choose(outcome.kind, outcome.why, 2, asking) == 0) is not usual:
                 return None
             continue

@@ -22,6 +22,10 @@ class Kind(Enum):
     """The kernel picks: every answer happens to some connection."""
     RATE = "rate"
     """Depends on other traffic: a limit, a quota, a number of connections."""
+    MEMORY = "memory"
+    """Depends on what the node remembers of earlier packets, which is no part of the evidence."""
+    PROCESS = "process"
+    """Depends on what a process at the flow's end does, which is no part of the evidence."""
     UNKNOWN = "unknown"
     """Depends on something that was not given or that this version cannot evaluate."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from calico_debug.model.routing import address_from_int
 from calico_debug.model.values import unknown
 from calico_debug.walk import discovery
-from calico_debug.walk.answers import masqueraded_answers, reply_packet, unanswered_packets
+from calico_debug.walk.answers import cut_off, masqueraded_answers, reply_packet, takes, untranslated
 from calico_debug.walk.connections import ConnectionTable
 from calico_debug.walk.context import PolicyRan, Undecided
 from calico_debug.walk.node import NodeWalker
@@ -26,13 +26,14 @@ from calico_debug.walk.packet import (
     UDP,
     Packet,
 )
-from calico_debug.walk.passage import DELIVERED, DENIED, SENT, Pass
+from calico_debug.walk.passage import DELIVERED, SENT, Pass
 from calico_debug.walk.routing import Question
 from calico_debug.walk.wiring import TUNNELS, Absent, Arriving, Attached, Outside, Place, Wiring
 
 if TYPE_CHECKING:
     from calico_debug.model.nft import Rule
     from calico_debug.model.routing import Address, Interface
+    from calico_debug.walk.answers import Serving
     from calico_debug.walk.chains import Continue
     from calico_debug.walk.choices import Chooser
     from calico_debug.walk.context import Onward
@@ -94,7 +95,9 @@ class Journey:
     ``arrived`` is set when the opening packet got to the end of the request ("workload", "host", "outside"), ``place``
     where that is. ``stopped`` says why the walk of the current direction could not go on for lack of evidence.
     ``existing`` tells that a connection that conntrack knows was joined, ``by_entries`` that the answer was not walked
-    to its end: programs of the eBPF dataplane let it pass by the entry that the request made.
+    to its end: programs of the eBPF dataplane let it pass by the entry that the request made. ``assumed`` says
+    what was taken to be so at the flow's ends, and why, where the outcome depends on it. ``untranslated`` is the
+    leg that translated the request of an answer that passes it by, and that the client does not take for one.
     """
 
     legs: list[Leg] = field(default_factory=list)
@@ -105,6 +108,8 @@ class Journey:
     reply_stopped: str = ""
     existing: bool = False
     by_entries: bool = False
+    assumed: list[str] = field(default_factory=list)
+    untranslated: Leg | None = None
     final: Packet | None = None
 
 
@@ -117,11 +122,14 @@ class Traveller:
         wiring: Wiring,
         go_on: Callable[[NodeWalker, Rule | None, Sequence[str]], Onward | None] | None = None,
         admit: Callable[[NodeWalker], None] | None = None,
+        serving: Serving = lambda *_: "",
     ) -> None:
         """``go_on`` decides at a denial whether, and how, the walk goes on hypothetically.
 
         ``admit`` is called for each node before a packet enters it, and raises when the node cannot be walked.
+        ``serving`` tells of processes that listen.
         """
+        self.serving = serving
         self._walkers = walkers
         self._wiring = wiring
         self._go_on = go_on
@@ -167,6 +175,7 @@ class _Trip:
         self._tables: dict[str, ConnectionTable] = {}
         self._journey = Journey()
         self._hypothetical = False
+        self._answered_outside = False
 
     def run(self) -> Journey:
         opening, journey = self._opening, self._journey
@@ -181,20 +190,29 @@ class _Trip:
         if journey.arrived and not self._hypothetical and journey.final is not None and journey.place is not None:
             try:
                 self._go(reply_packet(journey.final), journey.place, reply=True)
+                self._recognise()
                 self._go_on()
             except Undecided as error:
                 journey.reply_stopped = str(error)
         return journey
 
+    def _recognise(self) -> None:
+        """Whether the client knows the answer for one to what it sent."""
+        journey, opening = self._journey, self._opening
+        if not self._answered_outside or self._join:
+            return
+        leg = untranslated(journey.legs, opening, self._traveller.walkers)
+        if leg is not None and not takes(journey.legs, opening, leg, self._chooser):
+            journey.replied, journey.untranslated = False, leg
+
     def _go_on(self) -> None:
         """The next packet of a TCP connection, on nodes that its answer did not pass."""
         if self._opening.protocol != TCP or self._join or not self._journey.replied:
             return
-        for made in unanswered_packets(self._journey.legs, self._traveller.walkers, self._chooser):
-            if made.ending == DENIED:
-                self._journey.replied = False
-                self._journey.legs.append(Leg(made, later=True))
-                return
+        made = cut_off(self._journey, self._traveller.walkers, self._traveller.serving, self._chooser)
+        if made is not None:
+            self._journey.replied = False
+            self._journey.legs.append(Leg(made, later=True))
 
     def _passes_by_entry(self, node: str, answer: Packet) -> bool:
         """Whether programs of the eBPF dataplane let an answer through by the entry that its request made there, past
@@ -264,7 +282,7 @@ class _Trip:
 
     def _arrive(self, kind: str, place: Place, packet: Packet, reply: bool) -> None:
         if reply:
-            self._journey.replied = True
+            self._journey.replied, self._answered_outside = True, kind == "outside"
             return
         self._journey.arrived, self._journey.place, self._journey.final = kind, place, packet
 

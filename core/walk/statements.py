@@ -26,6 +26,7 @@ from calico_debug.model.nft import (
     Nat,
     Notrack,
     Quota,
+    Recent,
     Redirect,
     Reject,
     Rule,
@@ -47,6 +48,7 @@ from calico_debug.walk.choices import Kind, Unsure
 from calico_debug.walk.compare import Answer, candidates, compare
 from calico_debug.walk.expressions import Evaluator, compile_expression
 from calico_debug.walk.packet import Tracking
+from calico_debug.walk.recent import compile_recent
 from calico_debug.walk.translations import compile_translation
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ class StatementCompiler:
             case Limit() | Quota() | ConnectionLimit():
                 doubt = Unsure(Kind.RATE, describe_limit(statement))
                 return lambda _context: doubt
+            case Recent(address=address):
+                return compile_recent(statement, self._expression(address), rule)
             case SetMeta(key, value):
                 return self._set_meta(key, value)
             case SetCt(key, value):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calico_debug.decode.conntrack import decode_connection, decode_connections, lines_between
+from calico_debug.decode.conntrack import decode_connection, decode_connections, lines_between, lines_from
 from calico_debug.model.conntrack import STATUS_BITS, Connection, Tuple
 from tests.evidence.memory import recorded_bundles
 from tests.lab import namespaces
@@ -189,3 +189,13 @@ def test_connections_of_the_kernel(namespace: str) -> None:
     assert not by_tuple[tup(17, A, B, 41000, 53)].assured
     assert by_tuple[tup(89, A, B)].timeout
     assert by_tuple[tup(47, A, B, 0, 0)].reply == tup(47, B, A, 0, 0)
+
+
+def test_lines_from_a_port() -> None:
+    server = (ip_address(B), 2)
+    wanted = [c for c in LINES.values() if (c.reply.source, c.reply.source_port) == server]
+    found = decode_connections(lines_from("\n".join(LINES).encode(), *server)).connections
+    assert len(wanted) > 1
+    assert [c for c in found if (c.reply.source, c.reply.source_port) == server] == wanted
+    assert len(found) < len(LINES)
+    assert lines_from(b"x src=10.0.0.1 dst=10.0.0.2 sport=8 dport=80 ", ip_address("10.0.0.1"), 80) == b""

@@ -28,6 +28,7 @@ from calico_debug.model.nft import (
     Notrack,
     Numgen,
     Payload,
+    Recent,
     Redirect,
     Reject,
     SetCt,
@@ -87,6 +88,15 @@ def number(address: str) -> int:
         ("-m hashlimit --hashlimit-above 3/sec --hashlimit-name x", [Limit(3, "second", over=True)]),
         ("-m nfacct --nfacct-name  two", [Harmless("counter object two")]),
         ("-m set --match-set gone src", [Lookup(SOURCE, "gone")]),
+        (
+            "-m recent --rcheck --seconds 10800 --reap --name KUBE-SEP-X --mask 255.255.255.255 --rsource",
+            [Recent("KUBE-SEP-X", "check", SOURCE, seconds=10800)],
+        ),
+        (
+            "-m recent ! --update --hitcount 4 --rttl --mask 255.255.255.0 --rdest",
+            [Recent("DEFAULT", "update", Bitwise(DESTINATION, 0xFFFFFF00, 0), negated=True, hits=4, same_ttl=True)],
+        ),
+        ("-m recent --seconds 4", [UnknownStatement("iptables match recent --seconds 4")]),
     ],
 )
 def test_matches(text: str, expected: list[Statement]) -> None:

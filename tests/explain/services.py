@@ -79,3 +79,23 @@ def served(*backends: str, nodes: tuple[Node, ...] = ()) -> World:
     """Two nodes with kube-proxy's tables on both."""
     made = nodes or (Node(1, tables=kube_proxy(*backends)), Node(2, tables=kube_proxy(*backends)))
     return World(*made, cluster=objects(made, **service_objects(*backends)))
+
+
+def sticky(*backends: str) -> str:
+    """The same service in iptables mode with ClientIP affinity, as iptables-save prints it (kube-proxy v1.35)."""
+    lists = [f"KUBE-SEP-{number}" for number in range(len(backends))]
+    match = "-m recent --rcheck --seconds 10800 --reap --name {0} --mask 255.255.255.255 --rsource -j {0}"
+    shares = [f"-m statistic --mode random --probability {1 / (len(backends) - n):.11f}" for n in range(len(backends))]
+    rules = [
+        f"-A PREROUTING -d {SERVICE}/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-1",
+        *(f"-A KUBE-SVC-1 {match.format(name)}" for name in lists),
+        *(f"-A KUBE-SVC-1 {share} -j {name}" for share, name in zip(shares[:-1], lists[:-1], strict=True)),
+        f"-A KUBE-SVC-1 -j {lists[-1]}",
+        *(
+            f"-A {name} -p tcp -m recent --set --name {name} --mask 255.255.255.255 --rsource -m tcp -j DNAT "
+            f"--to-destination {backend}:80"
+            for name, backend in zip(lists, backends, strict=True)
+        ),
+    ]
+    chains = [":PREROUTING ACCEPT [0:0]", *(f":{name} - [0:0]" for name in ("KUBE-SVC-1", *lists))]
+    return "\n".join(["*nat", *chains, *rules, "COMMIT", ""])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.explain.services import BALANCED, GHOST, PODS, SERVICE, kube_proxy, served
+from tests.explain.services import BALANCED, GHOST, PODS, SERVICE, kube_proxy, served, sticky
 from tests.explain.world import (
     Node,
     Tier,
@@ -95,3 +95,19 @@ def test_service_loop_prevention() -> None:
     }
     answer = World(Node(1, chains=chains)).ask("11", "10.96.7.7:80")
     assert decided(answer) == ("denied", "service-loop", "n1")
+
+
+def test_affinity_in_iptables_mode_leaves_the_backend_open_and_nothing_else() -> None:
+    files = {"iptables-save.txt": sticky(PODS[1], PODS[2])}
+    answer = served(PODS[1], PODS[2], nodes=(Node(1, files=files), Node(2))).ask("11", f"{SERVICE}:80")
+    assert [(b.ip, b.verdict) for b in answer.backends] == [(PODS[1], "allowed"), (PODS[2], "allowed")]
+    assert answer.verdict == "allowed"
+
+    shut = {**endpoint("cali-tw-cali1", [Tier("default", ["gnp/shut"])]), **policy("gnp", "shut", "ingress")}
+    answer = served(PODS[1], PODS[2], nodes=(Node(1, files=files), Node(2, chains=shut))).ask("11", f"{SERVICE}:80")
+    assert decided(answer)[:2] == ("undetermined", "alternatives")
+    assert [backend.verdict for backend in answer.backends] == ["allowed", "denied"]
+    (question,) = [f.message for f in answer.findings if f.code == "depends-on"]
+    assert question.startswith("whether chain KUBE-SVC-1 of table ip nat remembers 10.244.1.1 from earlier packets")
+    alone = served(PODS[2], nodes=(Node(1, files={"iptables-save.txt": sticky(PODS[2])}), Node(2, chains=shut)))
+    assert decided(alone.ask("11", f"{SERVICE}:80"))[:2] == ("denied", "end-of-tier")

@@ -15,6 +15,7 @@ from calico_debug.model.nft import (
     Match,
     Meta,
     Payload,
+    Recent,
     Rule,
     SetContent,
     Statement,
@@ -68,7 +69,8 @@ def test_marks_bit_by_bit() -> None:
 
 
 def test_what_is_not_understood() -> None:
-    for statement in (Match(Ct("state"), "==", 2), Limit(1, "second"), Match(Meta("iifname"), "==", "eth0")):
+    recent = Recent("list", "check", SOURCE)
+    for statement in (Match(Ct("state"), "==", 2), Limit(1, "second"), recent, Match(Meta("iifname"), "==", "eth0")):
         assert read(statement) == ({}, False)
 
 

@@ -83,6 +83,11 @@ def _same_verdict(lab: Lab, flow: Flow, verdict: str, explained: FlowExplanation
         # An address of a service that no rule translates: nobody has it, and nothing in the evidence says who would.
         assert explained.decision is not None
         assert explained.decision.reason == "missing-evidence", (flow, explained.decision)
+    elif explained.verdict == "undetermined" and not explained.backends:
+        # The answer takes another way; flows go to ports where something listens.
+        assert explained.decision is not None
+        assert "says whether something listens" in explained.decision.detail, (flow, explained.decision)
+        assert verdict == "denied", (flow, verdict)
     elif explained.verdict == "undetermined":
         # Legal only where the kernel itself rolls a die; reality must then be one of the backends' outcomes.
         assert len(explained.backends) > 1, (flow, explained.decision)

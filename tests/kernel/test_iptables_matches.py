@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from calico_debug.model.nft import UnknownStatement
+from calico_debug.walk.choices import Kind
 from tests.kernel.frames import ICMP, ICMPV6, TCP, UDP, Datagram
 from tests.kernel.iptables_world import BUILTIN, World, restore_text
 from tests.kernel.probes import ACK, SYN, Probe, fresh
@@ -131,6 +132,14 @@ ANY_FAMILY = (
     '-m comment --comment "! -m set"',
     "-m pkttype --pkt-type unicast",
     "-m pkttype ! --pkt-type broadcast",
+    "-m recent --name never ! --set",
+    "-m recent --name here --set",
+    "-m recent --name here --rcheck",
+    "-m recent --name here ! --rcheck",
+    "-m recent --name here --update --seconds 60 --hitcount 1 --reap",
+    "-m recent --name there --set --rdest",
+    "-m recent --name there --rcheck --rdest",
+    "-m recent --name there ! --remove --rdest",
 )
 V4 = (
     "-s 10.1.0.2",
@@ -203,6 +212,14 @@ OPEN = {
 }
 DRAWN = ("-m statistic --mode random --probability 0.5", "-m statistic --mode nth --every 3 --packet 1")
 """What nobody knows beforehand: the walk follows both answers of each, and one of them is what happens."""
+REMEMBERED = (
+    "-m recent --name seen --rcheck --seconds 60",
+    "-m recent --name seen --update --hitcount 2 --rttl",
+    "-m recent --name seen --set",
+    "-m recent --name seen --rcheck --hitcount 3",
+    "-m recent --name gone --remove --rdest",
+)
+"""What depends on the probes before."""
 WITHOUT_OUTGOING = {"PREROUTING", "INPUT"}
 WITHOUT_INCOMING = {"OUTPUT", "POSTROUTING"}
 
@@ -275,3 +292,43 @@ def test_open_questions_have_what_happens_among_their_answers(world: World) -> N
     )
     wrong = world.check([probe for probe in probes() if probe.link])
     assert not wrong, "\n\n".join(wrong[:4])
+
+
+def test_what_the_kernel_remembers_is_open(world: World) -> None:
+    world.load({family: restore_text(family, {"filter": {"FORWARD": list(REMEMBERED)}}) for family in ("ip", "ip6")})
+    wrong = world.check([probe for probe in (*probes(), *probes()) if probe.link])
+    assert not wrong, "\n\n".join(wrong[:4])
+
+
+SERVICE, BACKENDS = "10.96.0.1", ("10.2.0.2", "10.2.0.3")
+
+
+def affinity() -> str:
+    """A service of two backends with ClientIP affinity, as kube-proxy programs it (v1.35, iptables-save)."""
+    lists = [f"KUBE-SEP-{number}" for number in range(len(BACKENDS))]
+    chains = {
+        "PREROUTING": [f"-d {SERVICE}/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-1"],
+        "KUBE-SVC-1": [
+            *(f"-m recent --rcheck --seconds 10800 --reap --name {name} --rsource -j {name}" for name in lists),
+            f"-m statistic --mode random --probability 0.50000000000 -j {lists[0]}",
+            f"-j {lists[1]}",
+        ],
+    }
+    for name, backend in zip(lists, BACKENDS, strict=True):
+        chains[name] = [f"-p tcp -m recent --set --name {name} --rsource -m tcp -j DNAT --to-destination {backend}:80"]
+    return restore_text("ip", {"nat": chains})
+
+
+def test_a_client_stays_at_one_of_the_backends_that_the_walk_names(world: World) -> None:
+    world.load({"ip": affinity()})
+    walker = world.walker()
+    clients = [f"10.1.0.{last}" for last in (2, 3, 20)]
+    chosen: dict[str, set[str]] = {client: set() for client in clients}
+    for client in clients * 4:
+        probe = fresh(Probe("eth-c", Datagram(ip_address(client), ip_address(SERVICE), TCP, 20_000, 80, SYN)))
+        alternatives = world.walked(walker, [probe.step()])
+        assert {choice.kind for one in alternatives for choice in one.choices} == {Kind.MEMORY, Kind.BACKEND}
+        assert {one.result.packet.destination for one in alternatives} == {int(ip_address(one)) for one in BACKENDS}
+        (arrival,) = (seen for seen in probe.send(world.router) if seen.place == "eth-s")
+        chosen[client].add(str(arrival.datagram.destination))
+    assert all(len(backends) == 1 for backends in chosen.values())

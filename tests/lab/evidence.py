@@ -37,6 +37,7 @@ NEEDED_TO_TRACE = ("nft-ruleset.json", "ip-addr.json", "ip-link.json", "ip-route
 _SYSCTLS = (
     "ipv4/ip_forward",
     *(f"ipv4/conf/*/{name}" for name in ("accept_local", "forwarding", "proxy_arp", "route_localnet", "rp_filter")),
+    "ipv4/conf/*/send_redirects",
     "ipv4/conf/*/src_valid_mark",
     "ipv6/conf/*/forwarding",
     "netfilter/nf_conntrack_*",

@@ -295,6 +295,8 @@ _QUIET = {
     **{f"net/ipv6/conf/{which}/accept_ra": "0" for which in ("all", "default")},
     **{f"net/ipv6/conf/{which}/router_solicitations": "0" for which in ("all", "default")},
     "net/ipv6/conf/default/mldv2_unsolicited_report_interval": "1",
+    "net/ipv4/conf/default/send_redirects": "0",
+    "net/ipv4/conf/all/send_redirects": "0",
     "net/ipv4/conf/default/rp_filter": "0",
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/tcp_synack_retries": "0",

@@ -223,3 +223,30 @@ def test_recordings(tmp_path: Path) -> None:
                     assert node.connection(connection.reply) is not None
             expected = ("ip6-rule.json", "ip6tables-save.txt")  # IPv4-only clusters were recorded without
             assert not [note for note in node.notes if not any(file in note for file in expected)]
+
+
+@pytest.mark.parametrize(
+    ("state", "source", "port", "taken"),
+    [
+        ("ESTABLISHED", "10.0.0.2", 8080, True),
+        ("TIME_WAIT", "10.0.0.2", 8080, True),
+        ("SYN_SENT", "10.0.0.2", 8080, False),
+        ("CLOSE", "10.0.0.2", 8080, False),
+        ("SYN_RECV", "10.0.0.2", 8080, True),
+        ("ESTABLISHED", "10.0.0.2", 808, False),
+        ("ESTABLISHED", "10.0.0.1", 1, False),
+        ("ESTABLISHED", "10.0.0.9", 80, False),
+    ],
+)
+def test_connections_that_were_taken_somewhere(state: str, source: str, port: int, taken: bool) -> None:
+    """The server is who answers, behind every translation. A refused connection is closed at once."""
+    listing = CONNTRACK.replace("ESTABLISHED", state).replace("[ASSURED] ", "")
+    assert (NodeState(MemoryNode({"conntrack.txt": listing})).taken(A(source), port) is not None) is taken
+
+
+@pytest.mark.parametrize("state", ["", "CLOSE", "ESTABLISHED"])
+def test_connections_that_were_once_established(state: str) -> None:
+    """Assured is what was established; an offloaded connection has no state."""
+    node = NodeState(MemoryNode({"conntrack.txt": CONNTRACK.replace("ESTABLISHED", state)}))
+    assert node.taken(A("10.0.0.2"), 8080) is not None
+    assert node.taken(A("fd00::1"), 81) is None

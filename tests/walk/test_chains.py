@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from calico_debug.errors import MissingEvidence
@@ -12,6 +14,9 @@ from calico_debug.walk.choices import Chooser, Kind, in_words
 from calico_debug.walk.context import Context, Matched, Onward, Undecided
 from calico_debug.walk.packet import SOURCE_PORT_OPEN, Packet
 from tests.walk.worlds import COUNT, Rules, context, counted
+
+if TYPE_CHECKING:
+    from calico_debug.model.nft import Statement
 
 FORWARD = Hook("filter", "forward", 0)
 DROPPING = Hook("filter", "forward", 0, "drop")
@@ -96,12 +101,13 @@ def test_a_doubt_is_a_question_that_names_the_rule() -> None:
     assert not _run(rules)[0]
 
 
-def test_what_makes_no_difference_to_a_packet_is_no_question() -> None:
-    looking = Limit(1, "second"), COUNT, SetMeta("nftrace", Constant(1))
-    for rule, asked in ((looking, []), ((*looking, SetMeta("mark", Constant(1))), [Kind.RATE])):
-        chooser = Chooser()
-        _run(Rules().chain("base", rule, hook=FORWARD), context(chooser=chooser))
-        assert [choice.kind for choice in chooser.choices] == asked
+@pytest.mark.parametrize("more", [(), (COUNT,), (SetMeta("mark", Constant(1)),)])
+def test_what_makes_no_difference_is_no_question(more: tuple[Statement, ...]) -> None:
+    """Neither to a packet nor to a counter."""
+    chooser = Chooser()
+    rule = Limit(1, "second"), SetMeta("nftrace", Constant(1)), *more
+    _run(Rules().chain("base", rule, hook=FORWARD), context(chooser=chooser))
+    assert [choice.kind for choice in chooser.choices] == ([Kind.RATE] if more else [])
 
 
 @pytest.mark.parametrize(("operator", "usual"), [("==", False), ("!=", True), (">=", True)])

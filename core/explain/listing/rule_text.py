@@ -27,6 +27,7 @@ from calico_debug.model.nft import (
     NamePrefix,
     Payload,
     Quota,
+    Recent,
     SetContent,
     UnknownStatement,
 )
@@ -134,6 +135,8 @@ def _conditions(rule: Rule) -> Iterator[str]:
             yield f"{'over' if statement.over else 'up to'} {statement.count} connections"
         elif isinstance(statement, Quota):
             yield f"{'over' if statement.over else 'up to'} {statement.bytes} bytes"
+        elif isinstance(statement, Recent) and statement.operation != "set":
+            yield f"{'not ' if statement.negated else ''}in the list {statement.name} of recent addresses"
         elif isinstance(statement, UnknownStatement):
             yield f"unknown: {statement.text}"
 

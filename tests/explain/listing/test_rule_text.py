@@ -20,6 +20,7 @@ from calico_debug.model.nft import (
     Meta,
     NamePrefix,
     Payload,
+    Recent,
     Rule,
     SetContent,
     Statement,
@@ -56,6 +57,7 @@ def text(*statements: Statement, family: str = "ip") -> str:
         (Lookup(DPORT, MANY), "dport in {1, 2, 3, 4, 5, 6, 7, 8, and 1 more}"),
         (Limit(10, "second", over=True), "over 10 packets a second"),
         (ConnectionLimit(5), "up to 5 connections"),
+        (Recent("ssh", "check", SADDR, negated=True), "not in the list ssh of recent addresses"),
         (UnknownStatement("xt strange"), "unknown: xt strange"),
     ],
 )
