@@ -36,6 +36,7 @@ class Folder:
         self.path = path
         self._lock = -1
         self._claiming = Lock()
+        self._begun: set[str] = set()
 
     def claim(self) -> None:
         """Make it ours, and set right what an agent that was killed has left. Raises `EvidenceError`."""
@@ -51,18 +52,21 @@ class Folder:
             self._lock = -1
 
     def ids(self) -> list[str]:
-        """Captures, the oldest first."""
+        """Captures, the oldest first, but for those that begin just now: nothing is known of them."""
         if not self.path.is_dir():
             return []
-        return sorted(one.name for one in self.path.iterdir() if IDS.fullmatch(one.name) and one.is_dir())
+        names = {one.name for one in self.path.iterdir() if IDS.fullmatch(one.name) and one.is_dir()}
+        return sorted(names - self._begun)
 
     def new(self) -> tuple[str, Path]:
         """A capture's id and folder. Raises `EvidenceError`."""
         self.claim()
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        self._begun.add(name)
         try:
             (self.path / name).mkdir(mode=0o700)
         except OSError as error:
+            self._begun.discard(name)
             raise EvidenceError(f"{self.path} takes no capture: {error.strerror}; make room there") from None
         return name, self.path / name
 
@@ -75,6 +79,7 @@ class Folder:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 json.dump(document, file)
             draft.rename(path)
+            self._begun.discard(name)
         except OSError as error:
             raise EvidenceError(f"{path} cannot be written: {error.strerror}; make room there") from None
 
@@ -111,6 +116,7 @@ class Folder:
         self.read(name)
         try:
             shutil.rmtree(self.path / name)
+            self._begun.discard(name)
         except OSError as error:
             raise EvidenceError(f"capture {name} cannot be removed: {error.strerror}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -14,7 +15,7 @@ from calico_debug.agent.captures.running import CaptureLimits, Running
 from calico_debug.agent.packets.observer import Limits
 from calico_debug.agent.packets.tally import CAPTURE
 from calico_debug.agent.packets.watch import LiveWatch
-from calico_debug.errors import EvidenceError, UsageError
+from calico_debug.errors import EvidenceError, MissingEvidence, UsageError
 from calico_debug.model.subject import Subject, checked
 
 if TYPE_CHECKING:
@@ -71,7 +72,11 @@ class Captures:
 
     def listed(self) -> list[Document]:
         """Every capture, the oldest first."""
-        return [self.one(name) for name in self._folder.ids()]
+        found = []
+        for name in self._folder.ids():
+            with suppress(MissingEvidence):  # deleted just now
+                found.append(self.one(name))
+        return found
 
     def one(self, name: str) -> Document:
         """A capture. Raises `MissingEvidence`."""

@@ -124,3 +124,14 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EvidenceError, match="name another directory with --captures"):
         Folder(tmp_path / "file" / "captures").claim()
+
+
+def test_a_capture_is_there_when_something_is_known_of_it(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    name, _ = folder.new()
+    assert folder.ids() == []
+    folder.write(name, {"id": name, "state": "running"})
+    assert folder.ids() == [name]
+    other, _ = folder.new()
+    folder.delete(other)
+    assert folder.ids() == [name]
