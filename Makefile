@@ -10,6 +10,9 @@ IMAGE_PACKAGES := buildah mmdebstrap
 # The installed package maps calico_debug to core/, agent/ and cli/; linters want one plain tree.
 TREE := build/tree
 
+# Tests often wait for packets, so one more than there are processors keeps these busy.
+WORKERS = $(shell echo $$(($$(nproc) + 1)))
+
 .PHONY: setup demo test test-kernel test-cluster test-prometheus test-browser test-image test-endurance bench pictures lint format clean
 
 setup: $(VENV)/.complete
@@ -25,7 +28,7 @@ demo: setup
 	@$(BIN)/python -m tests.lab.demo
 
 test: setup
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster and not browser and not image and not endurance"
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow and not cluster and not browser and not image and not endurance"
 
 test-kernel: setup
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
