@@ -265,6 +265,7 @@ def _joined(parts: tuple[str, str]) -> str:
     return "" if "-p " in match and "-p " in target else f"{match} {target}".strip()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -143,6 +143,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(steps)
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_counter_goes_back_whatever_felix_does(lab: Lab, done: list[str]) -> None:

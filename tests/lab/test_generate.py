@@ -44,6 +44,7 @@ def test_the_kernel_takes_every_model(lab: Lab, model: Model) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=UNHURRIED, print_blob=True)
 @given(data=st.data())
 def test_flows_have_outcomes_and_move_counters(lab: Lab, data: st.DataObject) -> None:
@@ -59,6 +60,7 @@ def test_flows_have_outcomes_and_move_counters(lab: Lab, data: st.DataObject) ->
 
 
 @pytest.mark.kernel
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=UNHURRIED, print_blob=True)
 @given(model=models(CLUSTER), data=st.data())
 def test_the_kernel_does_what_the_policies_mean(lab: Lab, model: Model, data: st.DataObject) -> None:

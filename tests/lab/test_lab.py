@@ -241,6 +241,7 @@ def test_connections_outlive_a_new_policy_until_they_are_forgotten(lab: Lab) -> 
     assert lab.send(first).verdict == "denied"
 
 
+@pytest.mark.slow
 @settings(
     max_examples=12,
     deadline=None,

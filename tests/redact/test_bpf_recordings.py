@@ -27,6 +27,8 @@ from tests.recordings import Recording
 from tests.redact.test_recordings import questions
 from tests.redact.worlds import Asked, Redacted, without_sentences
 
+pytestmark = pytest.mark.slow
+
 _NAMED = "ip pod service node member members prefix nextHop interface place clients tunnel tier name namespace"
 NAMED = frozenset(_NAMED.split())
 """Members of listings' documents that hold names and addresses."""

@@ -25,6 +25,8 @@ from calico_debug.state.cluster import load_cluster
 from tests.recordings import DATA, Recording, recordings
 from tests.redact.worlds import Asked, Redacted, without_sentences
 
+pytestmark = pytest.mark.slow
+
 NETFILTER = [*recordings("-nft"), *recordings("-iptables")]
 BPF = recordings("-bpf")
 RECORDINGS = [*NETFILTER, *BPF]
