@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from calico_debug.decode.bpf_layout_types import Role
 from calico_debug.decode.policy_debug import decode_policy_debug
-from calico_debug.errors import EvidenceError, MissingEvidence
-from calico_debug.evidence.bpf import LiveMaps
+from calico_debug.errors import EvidenceError
+from calico_debug.evidence.bpf import LiveMaps, pins_calico_maps
 from calico_debug.metrics.bpf import NO_PROFILE_ID, Cell, Named, cells, rule_labels
 from calico_debug.state.bpf import BpfState
 from calico_debug.state.bpf_lookups import BpfLookups
@@ -76,11 +76,8 @@ class BpfReader:
     # ----------------------------------------------------------------------------------------------------- internals
 
     def _find(self) -> BpfState | None:
-        try:
-            if b"/cali_" not in self._node.read("bpf/pins.txt"):
-                return None
-        except MissingEvidence:
-            return None  # no BPF file system: no maps of Calico's, either
+        if not pins_calico_maps(self._node):
+            return None
         state = BpfState(self._node)
         return state if state.reach.attachments else None
 

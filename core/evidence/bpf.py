@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
+from calico_debug.errors import MissingEvidence
+from calico_debug.evidence.source import NodeEvidence
 from calico_debug.model.bpf_objects import MapInfo, RawEntries
+
+PINS_FILE = "bpf/pins.txt"
+CALICO_PIN = b"/cali_"
+
+
+def pins_calico_maps(node: NodeEvidence) -> bool:
+    """Whether Felix has pinned maps, as it does in eBPF mode: much less to read than programs.
+
+    Raises `calico_debug.errors.EvidenceError` when that cannot be read; a node without a BPF file system has none.
+    """
+    try:
+        return CALICO_PIN in node.read(PINS_FILE)
+    except MissingEvidence:
+        return False
 
 
 class KernelMaps(Protocol):

@@ -19,6 +19,7 @@ from calico_debug.decode.iproute import (
 )
 from calico_debug.decode.sysctl import decode_sysctl
 from calico_debug.errors import EvidenceError, MissingEvidence
+from calico_debug.evidence.bpf import pins_calico_maps
 from calico_debug.evidence.contents import IPTABLES_FILES, IPTABLES_LEGACY_FILES, IPTABLES_TABLES
 from calico_debug.evidence.source import NodeEvidence, PointLookups, Recorded
 from calico_debug.model.conntrack import TAKEN, Connection, Tuple
@@ -35,7 +36,6 @@ Decoded = TypeVar("Decoded")
 
 TCP = 6
 CONNTRACK_FILES = {4: "conntrack.txt", 6: "conntrack6.txt"}
-BPF_PINS = "bpf/pins.txt"
 AT_TC = frozenset({"clsact", "tcx", "netkit"})
 """Mechanisms of attachments that meet the packets of an interface, but for XDP."""
 
@@ -288,9 +288,8 @@ class NodeState:
         ]
 
     def _has_bpf_pins(self) -> bool:
-        """Whether Felix has pinned maps, as it does in eBPF mode: much less to read than programs."""
         try:
-            return b"/cali_" in self._evidence.read(BPF_PINS)
+            return pins_calico_maps(self._evidence)
         except EvidenceError:
             return False
 

@@ -13,7 +13,7 @@ from calico_debug.walk.bpf_maglev import maglev_hash
 from calico_debug.walk.bpf_outcomes import INGRESS, Backend, Refusal
 from calico_debug.walk.choices import Kind
 from calico_debug.walk.context import Undecided
-from calico_debug.walk.packet import PORT_PROTOCOLS, TCP
+from calico_debug.walk.packet import PORT_PROTOCOLS, SOURCE_PORT_OPEN, TCP
 
 if TYPE_CHECKING:
     from calico_debug.model.bpf_nat import FrontendTarget, NatBackend
@@ -139,7 +139,7 @@ class Services:
         """
         slots = (self._lookups.maglev_backend(family, service, slot) for slot in range(size))
         answers = list({(one.address, one.port) if one else None: one for one in slots}.values())
-        missing = "the source port was not given" if self._hashes else "addresses were replaced, which it is chosen by"
+        missing = SOURCE_PORT_OPEN if self._hashes else "addresses were replaced, which it is chosen by"
         why = f"service {shown} has {len(answers)} backends in its Maglev table, and {missing}"
         return answers[chooser.choose(Kind.BACKEND, why, len(answers)) if len(answers) > 1 else 0]
 
